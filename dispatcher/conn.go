@@ -1,0 +1,86 @@
+package dispatcher
+
+import (
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"dispatch/dispatcher/relay"
+	"dispatch/dispatcher/uplink"
+)
+
+// Conn is a connection to a destination. What is read and written is counted for the session it serves at the
+// moment: one for its life when it came from Dial, one after the other when it is kept alive between requests.
+type Conn struct {
+	tcp         *net.TCPConn
+	uplink      *uplink.Uplink
+	destination netip.AddrPort
+	serving     atomic.Pointer[Session]
+	owned       *Session // ended by Close; nil when sessions are the caller's
+}
+
+// Uplink returns the line the connection leaves by, nil when it is direct.
+func (c *Conn) Uplink() *uplink.Uplink { return c.uplink }
+
+// Serve makes s the session whose bytes the connection carries from now on, and notes in s where it goes.
+func (c *Conn) Serve(s *Session) {
+	s.line.Store(&line{uplink: c.uplink, destination: c.destination})
+	c.serving.Store(s)
+}
+
+// Relay copies between the client and the destination until both directions have ended, closes both and ends the
+// session. It returns nil when both ended with a FIN. Only for connections that came from Dial.
+func (c *Conn) Relay(client net.Conn) error {
+	err := relay.Relay(client, c.tcp, &c.owned.bytes)
+	c.owned.End(err)
+	return err
+}
+
+// Read reads from the destination.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.tcp.Read(p)
+	if s := c.serving.Load(); s != nil {
+		s.bytes.Down.Add(int64(n))
+	}
+	return n, err
+}
+
+// Write writes to the destination.
+func (c *Conn) Write(p []byte) (int, error) {
+	n, err := c.tcp.Write(p)
+	if s := c.serving.Load(); s != nil {
+		s.bytes.Up.Add(int64(n))
+	}
+	return n, err
+}
+
+// Close closes the connection, and ends its session if it came from Dial.
+func (c *Conn) Close() error {
+	err := c.tcp.Close()
+	if c.owned != nil {
+		c.owned.End(nil)
+	}
+	return err
+}
+
+// CloseRead and CloseWrite shut down one direction.
+func (c *Conn) CloseRead() error { return c.tcp.CloseRead() }
+
+// CloseWrite sends a FIN to the destination.
+func (c *Conn) CloseWrite() error { return c.tcp.CloseWrite() }
+
+// LocalAddr is a *net.TCPAddr.
+func (c *Conn) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
+
+// RemoteAddr is a *net.TCPAddr.
+func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
+
+// SetDeadline is that of net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error { return c.tcp.SetDeadline(t) }
+
+// SetReadDeadline is that of net.Conn.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.tcp.SetReadDeadline(t) }
+
+// SetWriteDeadline is that of net.Conn.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.tcp.SetWriteDeadline(t) }

@@ -1,0 +1,272 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// Connect makes attempts over the route's pairs of line and destination until one succeeds. A failed attempt moves on
+// to the next pair; a slow one is overtaken: the next pair starts beside it, and the first to succeed wins
+// (RFC 8305 section 5). Lines not yet tried come first, then destinations not yet tried. A destination that refused
+// is not tried through another line. The session takes down the attempts; it may be nil. Errors are *Error.
+func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	r := &race{d: d, ctx: ctx, cancel: cancel, pairs: newPairs(route), session: s}
+	r.run()
+	r.rivals.Wait()
+
+	// All runners have ended: the fields are ours alone.
+	if r.winner != nil {
+		return r.winner, nil
+	}
+	class := classOfAttempt(r.worst)
+	if r.worst == uplink.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		class = TimedOut
+	}
+	err := fmt.Errorf("all %d attempts failed: %w", r.attempts, errors.Join(r.failed...))
+	return nil, &Error{Step: StepConnect, Class: class, Host: route.host, Err: err}
+}
+
+// race is the attempts of one request. Its first runner is the caller's own goroutine; further ones only start
+// when an attempt is slow.
+type race struct {
+	d       *Dispatcher
+	ctx     context.Context
+	cancel  context.CancelFunc
+	session *Session
+	rivals  sync.WaitGroup
+
+	mu       sync.Mutex
+	pairs    pairs
+	attempts int
+	over     bool // won, or ended by a failure that is nobody's
+	winner   *Conn
+	worst    uplink.Failure // the failure that explains the request's best
+	failed   []error
+}
+
+// run makes one attempt after the other until the race is over or no pair is left.
+func (r *race) run() {
+	for {
+		p, ok := r.take()
+		if !ok {
+			return
+		}
+		r.attempt(p)
+	}
+}
+
+func (r *race) take() (pair, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || r.ctx.Err() != nil {
+		return pair{}, false
+	}
+	p, ok := r.pairs.next()
+	if ok {
+		r.attempts++
+		if r.session != nil {
+			r.session.attempts.Add(1)
+		}
+	}
+	return p, ok
+}
+
+// attempt dials one pair. While it is slow, a rival runner goes on with the pairs behind it.
+func (r *race) attempt(p pair) {
+	overtake := time.AfterFunc(overtakeDelay(p.uplink), r.startRival)
+	start := time.Now()
+	var tcp *net.TCPConn
+	var err error
+	if p.uplink == nil {
+		tcp, err = uplink.DialDirectTCP(r.ctx, p.destination)
+	} else {
+		tcp, err = p.uplink.DialTCP(r.ctx, p.destination)
+	}
+	overtake.Stop()
+	r.settle(p, tcp, err, time.Since(start))
+}
+
+// overtakeDelay of direct destinations is short: they are near.
+func overtakeDelay(u *uplink.Uplink) time.Duration {
+	if u == nil {
+		return directOvertake
+	}
+	return u.OvertakeDelay()
+}
+
+const directOvertake = 250 * time.Millisecond
+
+// startRival is called by a slow attempt's timer, on a goroutine of its own.
+func (r *race) startRival() {
+	r.mu.Lock()
+	if r.over || r.pairs.left == 0 {
+		r.mu.Unlock()
+		return
+	}
+	// Within the lock and before the race is over, so that Connect waits for it.
+	r.rivals.Add(1)
+	r.mu.Unlock()
+	defer r.rivals.Done()
+	r.run()
+}
+
+// settle takes in an attempt's outcome.
+func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
+	class := uplink.FailureOf(err)
+	r.mu.Lock()
+	late := r.over
+	switch {
+	case err == nil && !late:
+		r.over = true
+		r.winner = &Conn{tcp: tcp, uplink: p.uplink, destination: p.destination}
+	case err != nil && !late:
+		r.failed = append(r.failed, fmt.Errorf("%s through %s: %w", p.destination, lineName(p.uplink), err))
+		if r.worst == uplink.NoFailure || telling(class) > telling(r.worst) {
+			r.worst = class
+		}
+		switch class.Blame() {
+		case uplink.BlameDestination:
+			r.pairs.ruleOut(p.destination)
+		case uplink.BlameNobody:
+			r.over = true
+		}
+	}
+	over := r.over
+	r.mu.Unlock()
+	if over {
+		r.cancel()
+	}
+	if p.uplink != nil && (err == nil || class == uplink.Canceled) {
+		p.uplink.ObserveConnect(took)
+	}
+	if err == nil && late {
+		if err := tcp.Close(); err != nil {
+			r.d.log.Debug("closing an overtaken connection failed", "error", err)
+		}
+	}
+	if err != nil && !late {
+		r.d.attemptFailed(r.ctx, p, class, err, took)
+	}
+}
+
+// telling ranks failures by how much they explain to a client: what a destination answered says more than that a
+// line was silent, and that more than that a line could not be used.
+func telling(f uplink.Failure) int {
+	switch f {
+	case uplink.Exhausted:
+		return 6
+	case uplink.Refused, uplink.Reset:
+		return 5
+	case uplink.TimedOut:
+		return 4
+	case uplink.HostUnreachable:
+		return 3
+	case uplink.NetworkUnreachable:
+		return 2
+	case uplink.Canceled:
+		return 0
+	}
+	return 1
+}
+
+// warnEvery bounds how often a line's failed attempts are warned of; the others are logged at debug level.
+const warnEvery = 60 // seconds
+
+func (d *Dispatcher) attemptFailed(ctx context.Context, p pair, class uplink.Failure, err error, took time.Duration) {
+	level := slog.LevelDebug
+	if p.uplink != nil && class.Blame() == uplink.BlameUplink {
+		last, now := &d.warned[p.uplink.Number], time.Now().Unix()
+		if before := last.Load(); now-before >= warnEvery && last.CompareAndSwap(before, now) {
+			level = slog.LevelWarn
+		}
+	}
+	d.log.LogAttrs(context.WithoutCancel(ctx), level, "attempt failed",
+		slog.String("uplink", lineName(p.uplink)),
+		slog.String("destination", p.destination.String()),
+		slog.String("class", string(class)),
+		slog.Duration("took", took),
+		slog.Any("error", err))
+}
+
+// lineName is how a line is called in logs and snapshots.
+func lineName(u *uplink.Uplink) string {
+	if u == nil {
+		return Direct
+	}
+	return u.Name()
+}
+
+// Direct is the name under which connections to local destinations are counted.
+const Direct = "direct"
+
+// pair is one attempt that can be made.
+type pair struct {
+	uplink      *uplink.Uplink
+	destination netip.AddrPort
+}
+
+// pairs deals out the pairs of a route.
+type pairs struct {
+	lanes []lane
+	tried []int                  // attempts a lane
+	seen  map[netip.AddrPort]int // attempts a destination; -1: ruled out
+	dealt map[pair]bool
+	left  int
+}
+
+func newPairs(route *Route) pairs {
+	p := pairs{
+		lanes: route.lanes,
+		tried: make([]int, len(route.lanes)),
+		seen:  make(map[netip.AddrPort]int),
+		dealt: make(map[pair]bool),
+	}
+	for _, l := range route.lanes {
+		p.left += len(l.destinations)
+	}
+	return p
+}
+
+// next deals the pair whose line has been tried least, among those the one whose destination has been tried
+// least, in the route's order.
+func (p *pairs) next() (pair, bool) {
+	bestLane, best := -1, pair{}
+	for n, l := range p.lanes {
+		if bestLane >= 0 && p.tried[n] >= p.tried[bestLane] {
+			continue
+		}
+		for _, dst := range l.destinations {
+			candidate := pair{l.uplink, dst}
+			if p.seen[dst] < 0 || p.dealt[candidate] {
+				continue
+			}
+			if bestLane != n || p.seen[dst] < p.seen[best.destination] {
+				bestLane, best = n, candidate
+			}
+		}
+	}
+	if bestLane < 0 {
+		p.left = 0
+		return pair{}, false
+	}
+	p.tried[bestLane]++
+	p.seen[best.destination]++
+	p.dealt[best] = true
+	p.left--
+	return best, true
+}
+
+// ruleOut keeps a destination from being dealt again, through any line.
+func (p *pairs) ruleOut(dst netip.AddrPort) {
+	p.seen[dst] = -1
+}

@@ -1,0 +1,142 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"dispatch/dispatcher/relay"
+	"dispatch/dispatcher/uplink"
+)
+
+// Class says why a request or a session ended, for records and for the listeners' replies.
+type Class string
+
+// The classes. Each listener translates them to its protocol's replies in one place.
+const (
+	Clean              Class = ""
+	InvalidRequest     Class = "invalid_request" // no destination can be meant by it
+	NotAllowed         Class = "not_allowed"     // the gateway's own listeners, the unspecified address
+	UnknownHost        Class = "unknown_host"    // the name does not exist or has no address
+	ResolveFailed      Class = "resolve_failed"  // the resolver gave no answer
+	ResolveTimedOut    Class = "resolve_timeout"
+	NoUplink           Class = "no_uplink" // no uplink has an address of a family of the host's
+	Refused            Class = "refused"
+	NetworkUnreachable Class = "network_unreachable"
+	HostUnreachable    Class = "host_unreachable"
+	TimedOut           Class = "timeout"
+	Exhausted          Class = "exhausted" // this machine ran out of descriptors or memory
+	Canceled           Class = "canceled"
+	ConnectFailed      Class = "connect_failed" // any other failure of all attempts
+	ClientBroken       Class = "client_broken"  // the client's connection was reset or failed in mid-session
+	DestinationBroken  Class = "destination_broken"
+	Closed             Class = "closed" // ended by this program, on shutdown
+)
+
+// ErrNoUplink says that no uplink can reach any address of the host.
+var ErrNoUplink = errors.New("no eligible uplink")
+
+// ErrNotAllowed says that the gateway refuses the destination on principle.
+var ErrNotAllowed = errors.New("destination not allowed")
+
+// ErrNotFound is what a Resolver's error wraps when the name does not exist or has no address.
+var ErrNotFound = errors.New("host not found")
+
+// Step is the part of a request's way that failed.
+type Step string
+
+// The steps of a request, in order.
+const (
+	StepCheck   Step = "check"
+	StepResolve Step = "resolve"
+	StepChoose  Step = "choose"
+	StepConnect Step = "connect"
+)
+
+// Error is why a request could not be served. Its text can name local addresses: it is for logs, while Step and
+// Class are what a client may see.
+type Error struct {
+	Step  Step
+	Class Class
+	Host  string
+	Err   error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s %s: %v", e.Step, e.Host, e.Err) }
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// ClassOf returns the class of an error of Dial, Route, Connect or Conn.Relay; ConnectFailed for one it does not
+// know, Clean for nil.
+func ClassOf(err error) Class {
+	if err == nil {
+		return Clean
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Class
+	}
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+		return Closed
+	}
+	if e, ok := errors.AsType[*relay.Error](err); ok {
+		if e.Side == relay.Client {
+			return ClientBroken
+		}
+		return DestinationBroken
+	}
+	return ConnectFailed
+}
+
+// classOfAttempt translates the class of an attempt to that of a request.
+func classOfAttempt(f uplink.Failure) Class {
+	switch f {
+	case uplink.Refused, uplink.Reset:
+		return Refused
+	case uplink.NetworkUnreachable:
+		return NetworkUnreachable
+	case uplink.HostUnreachable:
+		return HostUnreachable
+	case uplink.TimedOut:
+		return TimedOut
+	case uplink.Exhausted:
+		return Exhausted
+	case uplink.Canceled:
+		return Canceled
+	}
+	return ConnectFailed
+}
+
+func resolveClass(err error) Class {
+	if errors.Is(err, ErrNotFound) {
+		return UnknownHost
+	}
+	if errors.Is(err, context.Canceled) {
+		return Canceled
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return ResolveTimedOut
+	}
+	return ResolveFailed
+}
+
+// noUplink names the families on both sides, which is what explains the failure.
+func noUplink(host string, destinations []netip.AddrPort, view *uplink.View) error {
+	var wanted, offered uplink.Family
+	for _, d := range destinations {
+		wanted |= uplink.FamilyOf(d.Addr())
+	}
+	problems := ""
+	for n := range view.Lines {
+		l := &view.Lines[n]
+		offered |= l.Families
+		if l.Problem != "" {
+			problems += fmt.Sprintf("; %s: %s", l.Uplink.Name(), l.Problem)
+		}
+	}
+	return &Error{
+		Step: StepChoose, Class: NoUplink, Host: host,
+		Err: fmt.Errorf("%w: the host has %s addresses, the uplinks have %s%s", ErrNoUplink, wanted, offered, problems),
+	}
+}

@@ -1,0 +1,85 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// Request is what a client asked a listener for.
+type Request struct {
+	// Listener names the listener in records and snapshots, such as "socks 127.0.0.1:1080".
+	Listener string
+	// Protocol is what the client spoke: "socks5", "socks4", "socks4a", "connect" or "http".
+	Protocol string
+	// Client is the client's address.
+	Client netip.AddrPort
+	// User is the name the client gave, empty when it gave none.
+	User string
+	// Host is a name or an IP literal, without brackets.
+	Host string
+	Port uint16
+}
+
+// LogValue groups the request's attributes for records.
+func (r *Request) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("listener", r.Listener),
+		slog.String("protocol", r.Protocol),
+		slog.String("client", r.Client.String()),
+		slog.String("host", r.Host),
+		slog.Int("port", int(r.Port)),
+	)
+}
+
+// Resolver turns a host name into all its addresses.
+type Resolver interface {
+	Lookup(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
+// ResolverFunc makes a function a Resolver.
+type ResolverFunc func(ctx context.Context, host string) ([]netip.Addr, error)
+
+// Lookup calls f.
+func (f ResolverFunc) Lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	return f(ctx, host)
+}
+
+// Choice is what a Strategy orders.
+type Choice struct {
+	Request *Request
+	// Families are those of the destinations that are to be balanced.
+	Families uplink.Family
+	// Eligible are the uplinks that can reach at least one of them, in the user's order; never empty.
+	Eligible []*uplink.Uplink
+}
+
+// Strategy is the policy that orders the eligible uplinks for a request.
+type Strategy interface {
+	// Order appends all of c.Eligible to buf, the uplink to be tried first in front, and returns it. It is
+	// called once a request and from many goroutines.
+	Order(buf []*uplink.Uplink, c Choice) []*uplink.Uplink
+}
+
+// maxHost is the longest host name of RFC 1035 section 2.3.4 in its textual form with the final dot.
+const maxHost = 254
+
+// check refuses what no destination can be.
+func (r *Request) check() error {
+	switch {
+	case r.Host == "":
+		return errors.New("the host is empty; name a host or an address")
+	case len(r.Host) > maxHost:
+		return fmt.Errorf("the host has %d characters, %d is the most a name can have", len(r.Host), maxHost)
+	case r.Port == 0:
+		return errors.New("port 0 cannot be connected to; name the port of the service")
+	case strings.ContainsFunc(r.Host, func(c rune) bool { return c <= ' ' || c == 0x7f }):
+		return fmt.Errorf("the host %q has a space or a control character; name a host or an address", r.Host)
+	}
+	return nil
+}

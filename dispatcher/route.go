@@ -1,0 +1,147 @@
+package dispatcher
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// Route is where one request can go: its destinations, and for each line that reaches some of them those in the
+// order they are to be tried.
+type Route struct {
+	host  string
+	lanes []lane
+}
+
+// lane is one line with the destinations it reaches.
+type lane struct {
+	uplink       *uplink.Uplink // nil: direct, unbound
+	destinations []netip.AddrPort
+}
+
+// Uplink returns the line that is to be tried first, nil for a destination that is dialled directly.
+func (r *Route) Uplink() *uplink.Uplink { return r.lanes[0].uplink }
+
+// Route resolves the request's host, pairs its destinations with the uplinks of their family, and has the strategy
+// order those: one pick of the rotation, to be used for one request. Errors are *Error.
+func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
+	if err := req.check(); err != nil {
+		return nil, &Error{Step: StepCheck, Class: InvalidRequest, Host: req.Host, Err: err}
+	}
+	destinations, err := d.resolve(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	view, err := d.uplinks.View()
+	if err != nil {
+		return nil, &Error{Step: StepChoose, Class: ConnectFailed, Host: req.Host, Err: err}
+	}
+
+	route := &Route{host: req.Host}
+	var direct []netip.AddrPort
+	var families uplink.Family
+	reach := make([][]netip.AddrPort, len(view.Lines)) // by uplink
+	for _, dst := range destinations {
+		place := view.Place(dst.Addr())
+		if dst.Addr().IsUnspecified() || d.protects(dst, place) {
+			return nil, &Error{
+				Step: StepChoose, Class: NotAllowed, Host: req.Host,
+				Err: fmt.Errorf("%w: %s is the gateway itself", ErrNotAllowed, dst),
+			}
+		}
+		lines, local := eligible(view, place, dst.Addr())
+		if local {
+			direct = append(direct, dst)
+		}
+		for _, u := range lines {
+			reach[u.Number] = append(reach[u.Number], dst)
+			families |= uplink.FamilyOf(dst.Addr())
+		}
+	}
+	if len(direct) > 0 {
+		route.lanes = append(route.lanes, lane{destinations: direct})
+	}
+	d.balance(route, req, reach, families)
+	if len(route.lanes) == 0 {
+		return nil, noUplink(req.Host, destinations, view)
+	}
+	return route, nil
+}
+
+// balance adds a lane for each uplink that reaches something, in the strategy's order.
+func (d *Dispatcher) balance(route *Route, req *Request, reach [][]netip.AddrPort, families uplink.Family) {
+	choice := Choice{Request: req, Families: families}
+	for n, u := range d.uplinks.Uplinks() {
+		if len(reach[n]) > 0 {
+			choice.Eligible = append(choice.Eligible, u)
+		}
+	}
+	if len(choice.Eligible) == 0 {
+		return
+	}
+	var buf [8]*uplink.Uplink
+	for _, u := range d.strategy.Order(buf[:0], choice) {
+		route.lanes = append(route.lanes, lane{uplink: u, destinations: interleave(reach[u.Number])})
+	}
+}
+
+// resolve returns the host's destinations. A literal is not asked for.
+func (d *Dispatcher) resolve(ctx context.Context, req *Request) ([]netip.AddrPort, error) {
+	if addr, err := netip.ParseAddr(req.Host); err == nil {
+		return []netip.AddrPort{netip.AddrPortFrom(addr.Unmap(), req.Port)}, nil
+	}
+	addrs, err := d.resolver.Lookup(ctx, req.Host)
+	if err == nil && len(addrs) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, &Error{Step: StepResolve, Class: resolveClass(err), Host: req.Host, Err: err}
+	}
+	destinations := make([]netip.AddrPort, len(addrs))
+	for n, a := range addrs {
+		destinations[n] = netip.AddrPortFrom(a.Unmap(), req.Port)
+	}
+	return destinations, nil
+}
+
+// eligible returns the uplinks that can reach addr, and whether it is local and to be dialled unbound instead.
+func eligible(view *uplink.View, place uplink.Place, addr netip.Addr) (lines []*uplink.Uplink, direct bool) {
+	if place.Direct {
+		return nil, true
+	}
+	family := uplink.FamilyOf(addr)
+	for n := range view.Lines {
+		l := &view.Lines[n]
+		if l.Families&family != 0 && (place.Lines == 0 || place.Lines&(1<<n) != 0) {
+			lines = append(lines, l.Uplink)
+		}
+	}
+	return lines, false
+}
+
+// interleave alternates the families, IPv6 first (RFC 8305 section 4), so that one broken family costs one attempt.
+func interleave(destinations []netip.AddrPort) []netip.AddrPort {
+	var six, four []netip.AddrPort
+	for _, dst := range destinations {
+		if dst.Addr().Is4() {
+			four = append(four, dst)
+		} else {
+			six = append(six, dst)
+		}
+	}
+	if len(six) == 0 || len(four) == 0 {
+		return destinations
+	}
+	mixed := make([]netip.AddrPort, 0, len(destinations))
+	for n := range max(len(six), len(four)) {
+		if n < len(six) {
+			mixed = append(mixed, six[n])
+		}
+		if n < len(four) {
+			mixed = append(mixed, four[n])
+		}
+	}
+	return mixed
+}

@@ -1,0 +1,103 @@
+package listeners
+
+import (
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"dispatch/dispatcher"
+)
+
+// Conn is a client's connection, as a Handler gets it. What was read to find out the protocol is read again from it.
+type Conn struct {
+	tcp      *net.TCPConn
+	prefix   []byte // read from tcp, not yet by the handler
+	listener string
+	server   *Server
+	idle     bool // under server.mu: no request is being served
+	closed   atomic.Bool
+}
+
+// Request starts a request of this client; the handler adds what it asks for.
+func (c *Conn) Request(protocol string) dispatcher.Request {
+	return dispatcher.Request{Listener: c.listener, Protocol: protocol, Client: c.Client()}
+}
+
+// Client is the client's address.
+func (c *Conn) Client() netip.AddrPort {
+	if a, ok := c.tcp.RemoteAddr().(*net.TCPAddr); ok {
+		p := a.AddrPort()
+		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// Idle tells the server that the connection waits for a request (true) or has one being served (false). An idle
+// connection is closed at once when the server shuts down, be it already idle then or later.
+func (c *Conn) Idle(idle bool) { c.server.setIdle(c, idle) }
+
+// Detach hands the socket over for copying, with what has been read from it and not yet by the handler; nil when
+// there is no such thing. The Conn must not be read any more, but is still to be closed.
+func (c *Conn) Detach() (*net.TCPConn, []byte) {
+	rest := c.prefix
+	c.prefix = nil
+	return c.tcp, rest
+}
+
+// Read reads what the client sent.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(c.prefix) > 0 {
+		n := copy(p, c.prefix)
+		if c.prefix = c.prefix[n:]; len(c.prefix) == 0 {
+			c.prefix = nil
+		}
+		return n, nil
+	}
+	return c.tcp.Read(p)
+}
+
+// Write sends to the client.
+func (c *Conn) Write(p []byte) (int, error) { return c.tcp.Write(p) }
+
+// Close closes the connection and ends its tracking. Further calls do nothing.
+func (c *Conn) Close() error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	c.server.forget(c)
+	return c.tcp.Close()
+}
+
+// CloseRead shuts down the receiving side.
+func (c *Conn) CloseRead() error { return c.tcp.CloseRead() }
+
+// CloseWrite sends a FIN to the client.
+func (c *Conn) CloseWrite() error { return c.tcp.CloseWrite() }
+
+// Abort closes the connection with a reset, so that the client does not take what it got for all there was.
+func (c *Conn) Abort() error {
+	if c.closed.Load() {
+		return nil
+	}
+	lingerErr := c.tcp.SetLinger(0)
+	if err := c.Close(); err != nil {
+		return err
+	}
+	return lingerErr
+}
+
+// LocalAddr is a *net.TCPAddr.
+func (c *Conn) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
+
+// RemoteAddr is a *net.TCPAddr.
+func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
+
+// SetDeadline is that of net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error { return c.tcp.SetDeadline(t) }
+
+// SetReadDeadline is that of net.Conn.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.tcp.SetReadDeadline(t) }
+
+// SetWriteDeadline is that of net.Conn.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.tcp.SetWriteDeadline(t) }
