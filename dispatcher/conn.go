@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -34,6 +35,17 @@ func (c *Conn) Serve(s *Session) {
 func (c *Conn) Relay(client net.Conn) error {
 	err := relay.Relay(client, c.tcp, &c.owned.bytes)
 	c.owned.End(err)
+	return err
+}
+
+// Abandon closes a connection whose relaying could not begin: class says because of whom, cause why. It ends the
+// session with both and returns them as an *Error. Only for connections that came from Dial.
+func (c *Conn) Abandon(class Class, cause error) error {
+	err := &Error{Step: StepAnswer, Class: class, Host: c.owned.Request.Host, Err: cause}
+	c.owned.End(err)
+	if closeErr := c.Close(); closeErr != nil {
+		return errors.Join(err, closeErr)
+	}
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,10 +30,15 @@ func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Co
 		return r.winner, nil
 	}
 	class := classOfAttempt(r.worst)
-	if r.worst == uplink.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if r.worst == uplink.NoFailure || r.worst == uplink.Canceled {
+		// Not an attempt has ended on its own: the time was up, or the caller gave up.
 		class = TimedOut
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			class = Canceled
+		}
+		r.failed = append(r.failed, context.Cause(ctx))
 	}
-	err := fmt.Errorf("all %d attempts failed: %w", r.attempts, errors.Join(r.failed...))
+	err := fmt.Errorf("%d attempts failed: %w", r.attempts, attemptErrors(r.failed))
 	return nil, &Error{Step: StepConnect, Class: class, Host: route.host, Err: err}
 }
 
@@ -158,6 +164,19 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 		r.d.attemptFailed(r.ctx, p, class, err, took)
 	}
 }
+
+// attemptErrors is the errors of all attempts, on one line.
+type attemptErrors []error
+
+func (e attemptErrors) Error() string {
+	texts := make([]string, len(e))
+	for n, err := range e {
+		texts[n] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (e attemptErrors) Unwrap() []error { return e }
 
 // telling ranks failures by how much they explain to a client: what a destination answered says more than that a
 // line was silent, and that more than that a line could not be used.

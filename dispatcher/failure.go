@@ -53,6 +53,7 @@ const (
 	StepResolve Step = "resolve"
 	StepChoose  Step = "choose"
 	StepConnect Step = "connect"
+	StepAnswer  Step = "answer"
 )
 
 // Error is why a request could not be served. Its text can name local addresses: it is for logs, while Step and

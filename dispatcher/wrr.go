@@ -10,7 +10,7 @@ import (
 )
 
 // WeightedRoundRobin is the smooth weighted round robin that nginx made known: with weights 5:3:2 the picks
-// come as a b c a b a c a b a, never in bursts, and every run of as many picks as the sum of the weights holds
+// come as a b c a a b a c b a, spread out, and every run of as many picks as the sum of the weights holds
 // each uplink exactly as often as its weight. There is one rotation for each family of destinations and each
 // set of eligible uplinks, so the proportion is exact at once when the set changes, and a returning uplink
 // does not catch up on what it missed. The zero value is ready to use; safe for concurrent use.

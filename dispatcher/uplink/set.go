@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"runtime"
@@ -11,6 +12,9 @@ import (
 
 // MaxUplinks bounds a Set, so that a set of lines fits a machine word.
 const MaxUplinks = 64
+
+// ErrNoMatch is what an uplink's error wraps when the machine has no such interface or address.
+var ErrNoMatch = errors.New("matches nothing on this machine")
 
 // Uplink is one line out of the machine that the user chose. It is followed through address changes: what it
 // stands for at the moment is a Line of the Set's current View. Safe for concurrent use.
@@ -49,7 +53,7 @@ type Set struct {
 // address: the error for one that does not lists what exists.
 func NewSet(table *Table, specs []Spec) (*Set, error) {
 	if len(specs) == 0 {
-		return nil, fmt.Errorf("no uplink: give at least one interface or local address; see 'dispatch list'")
+		return nil, errors.New("no uplink: give at least one interface or local address; see 'dispatch list'")
 	}
 	if len(specs) > MaxUplinks {
 		return nil, fmt.Errorf("%d uplinks are too many; give at most %d", len(specs), MaxUplinks)
@@ -61,7 +65,7 @@ func NewSet(table *Table, specs []Spec) (*Set, error) {
 	s := &Set{table: table}
 	for n, spec := range specs {
 		if find(interfaces, spec) == nil {
-			return nil, fmt.Errorf("uplink %q matches nothing on this machine; it has %s", spec, describe(interfaces))
+			return nil, fmt.Errorf("uplink %q %w; it has %s", spec, ErrNoMatch, describe(interfaces))
 		}
 		s.uplinks = append(s.uplinks, &Uplink{Spec: spec, Number: n, set: s})
 	}

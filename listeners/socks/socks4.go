@@ -1,0 +1,138 @@
+package socks
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"dispatch/dispatcher"
+	"dispatch/listeners"
+)
+
+// SOCKS4 as its authors' memo has it (Ying-Da Lee, "SOCKS: A protocol for TCP proxy across firewalls"), and its
+// extension 4a for names.
+const (
+	version4       = 4
+	connect4       = 1
+	granted4       = 90
+	rejected4      = 91
+	longestField4  = 255 // user and host; the memos set no bound
+	requestBuffer4 = 1024
+)
+
+var errFieldTooLong = errors.New("a field of the request is too long")
+
+// request4 is a parsed request, without its version byte.
+type request4 struct {
+	command byte
+	port    uint16
+	user    string
+	host    string
+	named   bool // 4a: host is a name
+}
+
+// readRequest4 parses what follows the version byte.
+func readRequest4(r *bufio.Reader) (request4, error) {
+	var head [7]byte
+	for n := range head {
+		b, err := r.ReadByte()
+		if err != nil {
+			return request4{}, fmt.Errorf("read the request: %w", err)
+		}
+		head[n] = b
+	}
+	q := request4{command: head[0], port: binary.BigEndian.Uint16(head[1:3])}
+	addr := netip.AddrFrom4([4]byte(head[3:7]))
+	q.host = addr.String()
+	var err error
+	if q.user, err = readField4(r); err != nil {
+		return request4{}, fmt.Errorf("read the user: %w", err)
+	}
+	// 0.0.0.x with x other than 0 announces a name (SOCKS 4A memo).
+	if head[3] == 0 && head[4] == 0 && head[5] == 0 && head[6] != 0 {
+		q.named = true
+		if q.host, err = readField4(r); err != nil {
+			return request4{}, fmt.Errorf("read the host: %w", err)
+		}
+		q.host = unbracket(q.host)
+	}
+	return q, nil
+}
+
+// readField4 reads up to a NUL, which it drops.
+func readField4(r *bufio.Reader) (string, error) {
+	var field []byte
+	for {
+		b, err := r.ReadByte()
+		if err != nil {
+			return "", err
+		}
+		if b == 0 {
+			return string(field), nil
+		}
+		if len(field) == longestField4 {
+			return "", errFieldTooLong
+		}
+		field = append(field, b)
+	}
+}
+
+func (h *Handler) serve4(ctx context.Context, conn *listeners.Conn) {
+	buffered := bufio.NewReaderSize(conn, requestBuffer4)
+	q, err := readRequest4(buffered)
+	if err == nil {
+		err = h.answer4(ctx, conn, buffered, q)
+	} else if errors.Is(err, errFieldTooLong) {
+		err = errors.Join(err, reply4(conn, rejected4, nil))
+	}
+	if err != nil {
+		h.log.Debug("SOCKS4 client ended with an error", "client", conn.Client().String(), "error", err)
+	}
+}
+
+func (h *Handler) answer4(ctx context.Context, conn *listeners.Conn, buffered *bufio.Reader, q request4) error {
+	if q.command != connect4 {
+		return errors.Join(fmt.Errorf("command %d is not supported", q.command), reply4(conn, rejected4, nil))
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	req := conn.Request("socks4")
+	if q.named {
+		req.Protocol = "socks4a"
+	}
+	req.User, req.Host, req.Port = q.user, q.host, q.port
+	dst, err := h.dialer.Dial(ctx, req)
+	if err != nil {
+		return errors.Join(err, reply4(conn, rejected4, nil))
+	}
+	if err := reply4(conn, granted4, dst.LocalAddr()); err != nil {
+		return dst.Abandon(dispatcher.ClientBroken, err)
+	}
+	early, err := buffered.Peek(buffered.Buffered())
+	if err != nil {
+		return dst.Abandon(dispatcher.ClientBroken, err)
+	}
+	return conn.Tunnel(dst, early)
+}
+
+// reply4 answers with a code and the address the destination sees, where that is IPv4.
+func reply4(conn *listeners.Conn, code byte, local net.Addr) error {
+	message := [8]byte{1: code}
+	if tcp, ok := local.(*net.TCPAddr); ok {
+		if a := tcp.AddrPort(); a.Addr().Unmap().Is4() {
+			binary.BigEndian.PutUint16(message[2:4], a.Port())
+			four := a.Addr().Unmap().As4()
+			copy(message[4:8], four[:])
+		}
+	}
+	if _, err := conn.Write(message[:]); err != nil {
+		return fmt.Errorf("send the reply: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package socks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	socks5 "github.com/armon/go-socks5"
+	netcontext "golang.org/x/net/context"
+
+	"dispatch/dispatcher"
+	"dispatch/listeners"
+)
+
+const version5 = 5
+
+// The reply codes of RFC 1928 section 6.
+const (
+	succeeded            = 0
+	generalFailure       = 1
+	notAllowed           = 2
+	networkUnreachable   = 3
+	hostUnreachable      = 4
+	connectionRefused    = 5
+	timeToLiveExpired    = 6
+	_                    = 7 // command not supported: sent by the library
+	_                    = 8 // address type not supported: sent by the library
+	offsetOfReply        = 1 // in the message
+	shortestReplyMessage = 4
+)
+
+// replyOf translates a failure to SOCKS5.
+func replyOf(class dispatcher.Class) byte {
+	switch class {
+	case dispatcher.NotAllowed:
+		return notAllowed
+	case dispatcher.NoUplink, dispatcher.NetworkUnreachable:
+		return networkUnreachable
+	case dispatcher.UnknownHost, dispatcher.HostUnreachable:
+		return hostUnreachable
+	case dispatcher.Refused:
+		return connectionRefused
+	case dispatcher.TimedOut, dispatcher.ResolveTimedOut:
+		return timeToLiveExpired
+	}
+	return generalFailure
+}
+
+// serve5 lets the library do the handshake, with this connection's callbacks, and then copies itself.
+func (h *Handler) serve5(ctx context.Context, conn *listeners.Conn) {
+	s := &session5{Conn: conn, handler: h, ctx: ctx, version: true}
+	server, err := socks5.New(&socks5.Config{
+		// Clients may insist on a name and password; where none is asked for, any will do, and the name is recorded.
+		AuthMethods: []socks5.Authenticator{socks5.NoAuthAuthenticator{}, socks5.UserPassAuthenticator{Credentials: anyone{}}},
+		Resolver:    s,
+		Rules:       s,
+		Dial:        s.dial,
+		Logger:      log.New(io.Discard, "", 0), // ServeConn returns the same errors
+	})
+	if err != nil {
+		h.log.Error("setting up a SOCKS5 handshake failed", "error", err)
+		return
+	}
+	err = server.ServeConn(s)
+	if dst := s.dst; dst != nil && s.copying.Load() {
+		if err == nil {
+			err = conn.Tunnel(dst.Conn, nil)
+		} else {
+			// What the client sent along with its request could not be passed on.
+			if abortErr := conn.Abort(); abortErr != nil {
+				err = errors.Join(err, abortErr)
+			}
+			err = dst.Abandon(dispatcher.DestinationBroken, err)
+		}
+	}
+	if err != nil {
+		h.log.Debug("SOCKS5 client ended with an error", "client", conn.Client().String(), "error", err)
+	}
+}
+
+// session5 is one client in the library's eyes: its connection, resolver, rules and dialer. It keeps the library from
+// copying: both directions' io.Copy end at once, and the caller of ServeConn copies with the relay instead.
+type session5 struct {
+	*listeners.Conn
+	handler *Handler
+	ctx     context.Context
+	version bool // the version byte, which sniffing the protocol has taken, is still to be read by the library
+	reply   byte // what a failure is answered with instead of the library's guess
+	dst     *destination5
+	copying atomic.Bool // the success was sent: the library has begun to copy
+	request dispatcher.Request
+}
+
+// destination5 is the connection to the destination in the library's eyes.
+type destination5 struct {
+	*dispatcher.Conn
+	copying *atomic.Bool
+}
+
+// anyone accepts all credentials.
+type anyone struct{}
+
+func (anyone) Valid(_, _ string) bool { return true }
+
+// Resolve leaves names alone: resolving is the dispatcher's.
+func (s *session5) Resolve(ctx netcontext.Context, _ string) (netcontext.Context, net.IP, error) {
+	return ctx, nil, nil
+}
+
+// Allow is called when the request has been read: the handshake is over.
+func (s *session5) Allow(ctx netcontext.Context, req *socks5.Request) (netcontext.Context, bool) {
+	if err := s.SetDeadline(time.Time{}); err != nil {
+		s.handler.log.Debug("clearing a client's deadline failed", "client", s.Client().String(), "error", err)
+	}
+	s.request = s.Request("socks5")
+	s.request.Port = uint16(req.DestAddr.Port)
+	if s.request.Host = unbracket(req.DestAddr.FQDN); s.request.Host == "" && req.DestAddr.IP != nil {
+		s.request.Host = req.DestAddr.IP.String()
+	}
+	if req.AuthContext != nil {
+		s.request.User = req.AuthContext.Payload["Username"]
+	}
+	return ctx, true
+}
+
+// dial is the library's Dial. The address it hands over is not used: a hostile name could be read in two ways.
+func (s *session5) dial(netcontext.Context, string, string) (net.Conn, error) {
+	conn, err := s.handler.dialer.Dial(s.ctx, s.request)
+	if err != nil {
+		s.reply = replyOf(dispatcher.ClassOf(err))
+		return nil, fmt.Errorf("dial %s: %w", s.request.Host, err)
+	}
+	s.dst = &destination5{Conn: conn, copying: &s.copying}
+	return s.dst, nil
+}
+
+func unbracket(host string) string {
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		return host[1 : len(host)-1]
+	}
+	return host
+}
+
+// Read gives the library the version byte again.
+func (s *session5) Read(p []byte) (int, error) {
+	if s.version && len(p) > 0 {
+		s.version = false
+		p[0] = version5
+		return 1, nil
+	}
+	return s.Conn.Read(p)
+}
+
+// Write puts the right code into a failure's reply: the library guesses it from the error's text, and knows neither
+// 01 nor 06.
+func (s *session5) Write(p []byte) (int, error) {
+	if s.reply != succeeded && len(p) >= shortestReplyMessage && p[offsetOfReply] != succeeded {
+		p[offsetOfReply] = s.reply
+	}
+	return s.Conn.Write(p)
+}
+
+// WriteTo is what the library's copy from the client calls, once its buffer is empty.
+func (s *session5) WriteTo(io.Writer) (int64, error) {
+	s.copying.Store(true)
+	return 0, nil
+}
+
+// CloseWrite does nothing: the library calls it when its copy has ended, which is before ours begins.
+func (s *session5) CloseWrite() error { return nil }
+
+// Close does nothing: the handler closes the connection after the session.
+func (s *session5) Close() error { return nil }
+
+// Write passes on what the library's buffer holds: what the client sent behind its request.
+func (d *destination5) Write(p []byte) (int, error) {
+	d.copying.Store(true)
+	return d.Conn.Write(p)
+}
+
+// WriteTo is what the library's copy to the client calls.
+func (d *destination5) WriteTo(io.Writer) (int64, error) {
+	d.copying.Store(true)
+	return 0, nil
+}
+
+// CloseWrite does nothing: the library calls it when its copy has ended, which is before ours begins.
+func (d *destination5) CloseWrite() error { return nil }
+
+// Close ends a connection that was never copied from: the success could not be sent.
+func (d *destination5) Close() error {
+	if d.copying.Load() {
+		return nil
+	}
+	return d.Abandon(dispatcher.ClientBroken, errClientLeft)
+}
+
+var errClientLeft = errors.New("the client left before it was answered")

@@ -1,0 +1,440 @@
+package socks
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"dispatch/dispatcher"
+	"dispatch/dispatcher/uplink"
+	"dispatch/listeners"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// answers is a server that sends what it is told to, after it has read what it is told to.
+func answers(t *testing.T, serve func(*net.TCPConn) error) netip.AddrPort {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				if err := errors.Join(serve(c.(*net.TCPConn)), c.Close()); err != nil && !errors.Is(err, net.ErrClosed) {
+					t.Error(err)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+	})
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// echo sends back all it got, once the client has ended its side.
+func echo(c *net.TCPConn) error {
+	all, err := io.ReadAll(c)
+	if err != nil {
+		return err
+	}
+	_, err = c.Write(all)
+	return err
+}
+
+// records is the log of sessions.
+type records struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (r *records) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.buf.Write(p)
+}
+
+func (r *records) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.buf.String()
+}
+
+// gateway is a real dispatcher on loopback, where all destinations are direct.
+func gateway(t *testing.T, log *slog.Logger) *dispatcher.Dispatcher {
+	t.Helper()
+	table := &uplink.Table{List: func() ([]uplink.Interface, error) {
+		return []uplink.Interface{{
+			Index: 1, Name: "lo", Kind: uplink.KindLoopback, Up: true,
+			Addresses: []uplink.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}},
+		}}, nil
+	}}
+	set, err := uplink.NewSet(table, []uplink.Spec{{Name: "lo", Weight: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lookup := dispatcher.ResolverFunc(func(_ context.Context, host string) ([]netip.Addr, error) {
+		if host == "server.test" {
+			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+		}
+		return nil, dispatcher.ErrNotFound
+	})
+	return dispatcher.New(dispatcher.Config{Uplinks: set, Resolver: lookup, Logger: log})
+}
+
+func serveSOCKS(t testing.TB, d Dialer) netip.AddrPort {
+	t.Helper()
+	h := New(d, nil)
+	s := listeners.New(listeners.Config{SOCKS: h, HTTP: h, HandshakeTimeout: 5 * time.Second})
+	at, err := s.Listen(t.Context(), listeners.SOCKS, netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Close() })
+	return at
+}
+
+func connect(t *testing.T, to netip.AddrPort) *net.TCPConn {
+	t.Helper()
+	c, err := new(net.Dialer).DialTCP(t.Context(), "tcp", netip.AddrPort{}, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func send(t *testing.T, c *net.TCPConn, p []byte) {
+	t.Helper()
+	if _, err := c.Write(p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, c *net.TCPConn, n int) []byte {
+	t.Helper()
+	buf := make([]byte, n)
+	if got, err := io.ReadFull(c, buf); err != nil {
+		t.Fatalf("read %d of %d bytes: % x, %v", got, n, buf[:got], err)
+	}
+	return buf
+}
+
+func port(p uint16) []byte { return []byte{byte(p >> 8), byte(p)} }
+
+// ask5 is a CONNECT to a literal or name, behind a greeting without credentials.
+func ask5(command byte, host string, p uint16) []byte {
+	out := []byte{5, 1, 0, 5, command, 0}
+	if a, err := netip.ParseAddr(host); err == nil && a.Is4() {
+		out = append(append(out, 1), a.AsSlice()...)
+	} else if err == nil {
+		out = append(append(out, 4), a.AsSlice()...)
+	} else {
+		out = append(append(out, 3, byte(len(host))), host...)
+	}
+	return append(out, port(p)...)
+}
+
+func ask4(host string, p uint16, user string) []byte {
+	out := append([]byte{4, 1}, port(p)...)
+	if a, err := netip.ParseAddr(host); err == nil {
+		return append(append(append(out, a.AsSlice()...), user...), 0)
+	}
+	out = append(append(append(out, 0, 0, 0, 9), user...), 0)
+	return append(append(out, host...), 0)
+}
+
+func TestConnectEchoesAndHalfCloses(t *testing.T) {
+	t.Parallel()
+	server := answers(t, echo)
+	var log records
+	at := serveSOCKS(t, gateway(t, slog.New(slog.NewJSONHandler(&log, nil))))
+	for name, c := range map[string]struct {
+		request []byte
+		reply   int // bytes
+		ok      byte
+	}{
+		"socks5 address":             {ask5(1, "127.0.0.1", server.Port()), 12, 0},
+		"socks5 name":                {ask5(1, "server.test", server.Port()), 12, 0},
+		"socks5 literal as a name":   {append(append([]byte{5, 1, 0, 5, 1, 0, 3, 9}, "127.0.0.1"...), port(server.Port())...), 12, 0},
+		"socks5 bracketed mapped v6": {append(append([]byte{5, 1, 0, 5, 1, 0, 3, 18}, "[::ffff:127.0.0.1]"...), port(server.Port())...), 12, 0},
+		"socks4":                     {ask4("127.0.0.1", server.Port(), "eve"), 8, 90},
+		"socks4a":                    {ask4("server.test", server.Port(), "eve"), 8, 90},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := connect(t, at)
+			// The payload comes along with the request, and more of it later.
+			send(t, client, append(c.request, "early "...))
+			reply := read(t, client, c.reply)
+			if code := reply[len(reply)-c.reply+1]; c.reply == 8 && code != c.ok {
+				t.Fatalf("reply % x", reply)
+			}
+			if c.reply == 12 && (!bytes.Equal(reply[:6], []byte{5, 0, 5, 0, 0, 1}) || !bytes.Equal(reply[6:10], []byte{127, 0, 0, 1})) {
+				t.Fatalf("reply % x", reply)
+			}
+			send(t, client, []byte("late"))
+			if err := client.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if all, err := io.ReadAll(client); err != nil || string(all) != "early late" {
+				t.Errorf("echo %q, %v", all, err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		// One record a session, with its bytes; the user of SOCKS4 is in it.
+		if n := strings.Count(log.String(), `"up":10,"down":10`); n != 6 {
+			t.Errorf("%d records with 10 bytes each way:\n%s", n, log.String())
+		}
+		if n := strings.Count(log.String(), `"user":"eve"`); n != 2 {
+			t.Errorf("%d records name the user", n)
+		}
+	})
+}
+
+func TestUserNameIsRecordedAndNoPasswordAsked(t *testing.T) {
+	t.Parallel()
+	server := answers(t, echo)
+	var log records
+	at := serveSOCKS(t, gateway(t, slog.New(slog.NewJSONHandler(&log, nil))))
+	c := connect(t, at)
+	send(t, c, []byte{5, 1, 2}) // only user and password on offer
+	if got := read(t, c, 2); !bytes.Equal(got, []byte{5, 2}) {
+		t.Fatalf("method % x", got)
+	}
+	send(t, c, append([]byte{1, 3}, "eve\x06secret"...))
+	if got := read(t, c, 2); !bytes.Equal(got, []byte{1, 0}) {
+		t.Fatalf("status % x", got)
+	}
+	send(t, c, ask5(1, "127.0.0.1", server.Port())[3:])
+	read(t, c, 10)
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(c); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for !strings.Contains(log.String(), `"user":"eve"`) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no record of the user:\n%s", log.String())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if strings.Contains(log.String(), "secret") {
+		t.Error("the password is in the log")
+	}
+}
+
+func TestServerMaySpeakFirstAndEndFirst(t *testing.T) {
+	t.Parallel()
+	got := make(chan string, 2)
+	server := answers(t, func(c *net.TCPConn) error {
+		if _, err := c.Write([]byte("banner")); err != nil {
+			return err
+		}
+		if err := c.CloseWrite(); err != nil {
+			return err
+		}
+		all, err := io.ReadAll(c)
+		got <- string(all)
+		return err
+	})
+	at := serveSOCKS(t, gateway(t, nil))
+	for _, c := range []struct {
+		request []byte
+		reply   int
+	}{{ask5(1, "127.0.0.1", server.Port()), 12}, {ask4("127.0.0.1", server.Port(), ""), 8}} {
+		client := connect(t, at)
+		send(t, client, c.request)
+		read(t, client, c.reply)
+		if all, err := io.ReadAll(client); err != nil || string(all) != "banner" {
+			t.Fatalf("the client got %q, %v", all, err)
+		}
+		send(t, client, []byte("after the server's end"))
+		if err := client.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if s := <-got; s != "after the server's end" {
+			t.Errorf("the server got %q", s)
+		}
+	}
+}
+
+func TestResetIsPassedOn(t *testing.T) {
+	t.Parallel()
+	server := answers(t, func(c *net.TCPConn) error {
+		if _, err := c.Write([]byte("half of it")); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil { // until the client has read
+			return err
+		}
+		return c.SetLinger(0)
+	})
+	at := serveSOCKS(t, gateway(t, nil))
+	client := connect(t, at)
+	send(t, client, ask5(1, "127.0.0.1", server.Port()))
+	read(t, client, 12+10)
+	send(t, client, []byte{1})
+	if all, err := io.ReadAll(client); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a broken download looks whole: %q, %v", all, err)
+	}
+}
+
+// failing is a Dialer whose every request fails in one way.
+type failing dispatcher.Class
+
+func (f failing) Dial(_ context.Context, req dispatcher.Request) (*dispatcher.Conn, error) {
+	// The text is a trap: the library guesses codes from it.
+	return nil, &dispatcher.Error{Class: dispatcher.Class(f), Host: req.Host, Err: errors.New("refused, network is unreachable")}
+}
+
+func TestFailuresGetTheirCode(t *testing.T) {
+	t.Parallel()
+	for class, code := range map[dispatcher.Class]byte{
+		dispatcher.Refused: 5, dispatcher.NetworkUnreachable: 3, dispatcher.NoUplink: 3, dispatcher.HostUnreachable: 4,
+		dispatcher.UnknownHost: 4, dispatcher.TimedOut: 6, dispatcher.ResolveTimedOut: 6, dispatcher.NotAllowed: 2,
+		dispatcher.ResolveFailed: 1, dispatcher.InvalidRequest: 1, dispatcher.Exhausted: 1, dispatcher.ConnectFailed: 1,
+	} {
+		at := serveSOCKS(t, failing(class))
+		c := connect(t, at)
+		send(t, c, ask5(1, "192.0.2.1", 80))
+		if all, err := io.ReadAll(c); err != nil || !bytes.Equal(all, []byte{5, 0, 5, code, 0, 1, 0, 0, 0, 0, 0, 0}) {
+			t.Errorf("SOCKS5 %s: % x, %v; want code %d", class, all, err, code)
+		}
+		c = connect(t, at)
+		send(t, c, ask4("192.0.2.1", 80, "u"))
+		if all, err := io.ReadAll(c); err != nil || !bytes.Equal(all, []byte{0, 91, 0, 0, 0, 0, 0, 0}) {
+			t.Errorf("SOCKS4 %s: % x, %v", class, all, err)
+		}
+	}
+}
+
+func TestWhatIsNotServed(t *testing.T) {
+	t.Parallel()
+	at := serveSOCKS(t, gateway(t, nil))
+	for name, c := range map[string]struct{ request, want string }{
+		"BIND":              {hex.EncodeToString(ask5(2, "192.0.2.1", 80)), "0500" + "05070001000000000000"},
+		"BIND to a name":    {hex.EncodeToString(ask5(2, "nowhere.test", 80)), "0500" + "05070001000000000000"},
+		"UDP":               {hex.EncodeToString(ask5(3, "0.0.0.0", 0)), "0500" + "05070001000000000000"},
+		"unknown command":   {hex.EncodeToString(ask5(9, "192.0.2.1", 80)), "0500" + "05070001000000000000"},
+		"address type":      {"050100" + "05010009", "0500" + "05080001000000000000"},
+		"no method":         {"050101", "05ff"},
+		"empty name":        {hex.EncodeToString(ask5(1, "", 80)), "0500" + "05010001000000000000"},
+		"NUL in the name":   {hex.EncodeToString(ask5(1, "a\x00b", 80)), "0500" + "05010001000000000000"},
+		"port 0":            {hex.EncodeToString(ask5(1, "192.0.2.1", 0)), "0500" + "05010001000000000000"},
+		"unknown name":      {hex.EncodeToString(ask5(1, "nowhere.test", 80)), "0500" + "05040001000000000000"},
+		"unspecified":       {hex.EncodeToString(ask5(1, "0.0.0.0", 80)), "0500" + "05020001000000000000"},
+		"SOCKS4 BIND":       {"0402" + "0050" + "c0000201" + "00", "005b000000000000"},
+		"SOCKS4 long user":  {"0401" + "0050" + "c0000201" + strings.Repeat("61", 300), "005b000000000000"},
+		"SOCKS4a no name":   {"0401" + "0050" + "00000001" + "00" + "00", "005b000000000000"},
+		"SOCKS4 to 0.0.0.0": {"0401" + "0050" + "00000000" + "00", "005b000000000000"},
+	} {
+		request, err := hex.DecodeString(c.request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := connect(t, at)
+		send(t, client, request)
+		// What the server had not read may make the end a reset, behind the answer.
+		got, err := io.ReadAll(client)
+		if hex.EncodeToString(got) != c.want || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%s: answered %x, %v; want %s", name, got, err, c.want)
+		}
+	}
+}
+
+func TestRefusedPort(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := l.Addr().(*net.TCPAddr).AddrPort().Port()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	client := connect(t, serveSOCKS(t, gateway(t, nil)))
+	send(t, client, ask5(1, "127.0.0.1", p))
+	if got := read(t, client, 12); got[3] != 5 {
+		t.Errorf("answered % x", got)
+	}
+}
+
+// A client may take its time between the bytes of a handshake, but not for ever.
+func TestHandshakeInPiecesAndItsTimeout(t *testing.T) {
+	t.Parallel()
+	server := answers(t, echo)
+	at := serveSOCKS(t, gateway(t, nil))
+	client := connect(t, at)
+	for _, b := range ask5(1, "server.test", server.Port()) {
+		send(t, client, []byte{b})
+	}
+	read(t, client, 12)
+	if err := client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(client); err != nil {
+		t.Fatal(err)
+	}
+
+	h := New(gateway(t, nil), nil)
+	s := listeners.New(listeners.Config{SOCKS: h, HTTP: h, HandshakeTimeout: 50 * time.Millisecond})
+	hasty, err := s.Listen(t.Context(), listeners.SOCKS, netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	defer s.Close()
+	for _, start := range [][]byte{{5, 1}, {4, 1, 0}} {
+		client = connect(t, hasty)
+		send(t, client, start)
+		if _, err := io.ReadAll(client); err != nil {
+			t.Errorf("a slow handshake ended with %v", err)
+		}
+	}
+	// Once the request is read there is no deadline any more.
+	client = connect(t, hasty)
+	send(t, client, ask5(1, "127.0.0.1", server.Port()))
+	read(t, client, 12)
+	time.Sleep(100 * time.Millisecond)
+	send(t, client, []byte("still there"))
+	if err := client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := io.ReadAll(client); err != nil || string(all) != "still there" {
+		t.Errorf("after the handshake's time: %q, %v", all, err)
+	}
+}
