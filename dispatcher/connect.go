@@ -148,11 +148,13 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 		}
 	}
 	over := r.over
+	// An overtaken attempt tells something of its line only if the destination proved to be alive through another.
+	learn := err == nil || class == uplink.Canceled && r.winner != nil && r.winner.destination == p.destination
 	r.mu.Unlock()
 	if over {
 		r.cancel()
 	}
-	if p.uplink != nil && (err == nil || class == uplink.Canceled) {
+	if p.uplink != nil && learn {
 		p.uplink.ObserveConnect(took)
 	}
 	if err == nil && late {

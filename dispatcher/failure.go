@@ -35,6 +35,15 @@ const (
 	Closed             Class = "closed" // ended by this program, on shutdown
 )
 
+// served tells whether the session came to carry something before it ended.
+func (c Class) served() bool {
+	switch c {
+	case Clean, ClientBroken, DestinationBroken, Closed:
+		return true
+	}
+	return false
+}
+
 // ErrNoUplink says that no uplink can reach any address of the host.
 var ErrNoUplink = errors.New("no eligible uplink")
 

@@ -11,7 +11,7 @@ import (
 type Account struct {
 	// Live sessions, and Total ones since the start, the live ones included.
 	Live, Total int64
-	// Failed ones ended with an error of any class.
+	// Failed ones never came to carry anything: their request could not be served.
 	Failed int64
 	// Up and Down are bytes, to and from the destinations, of ended and live sessions.
 	Up, Down int64
@@ -75,7 +75,7 @@ func (l *ledger) close(s *Session, class Class) {
 	}
 	for _, a := range []*Account{entry(l.byUplink, s.lineName()), entry(l.byListener, s.Request.Listener)} {
 		a.add(s)
-		if class != Clean {
+		if !class.served() {
 			a.Failed++
 		}
 	}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"text/tabwriter"
+
+	"dispatch/dispatcher"
+	"dispatch/dispatcher/uplink"
+	"dispatch/listeners"
+	"dispatch/listeners/httpproxy"
+	"dispatch/listeners/socks"
+	"dispatch/resolver"
+)
+
+// gateway is the rooms of the house, wired.
+type gateway struct {
+	lines      *uplink.Set
+	dispatcher *dispatcher.Dispatcher
+	server     *listeners.Server
+	http       *httpproxy.Handler
+	log        *slog.Logger
+	bound      []boundListener
+}
+
+type boundListener struct {
+	kind listeners.Kind
+	at   netip.AddrPort
+}
+
+func newGateway(p plan, lines *uplink.Set, log *slog.Logger) (*gateway, error) {
+	g := &gateway{lines: lines, log: log}
+	names, err := resolver.New(resolver.Config{
+		Servers: p.dns,
+		// The dispatcher, which needs the resolver, does not exist yet.
+		Dial: func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
+			return g.dispatcher.DialServer(ctx, network, server)
+		},
+		Logger: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set up the resolver: %w", err)
+	}
+	g.dispatcher = dispatcher.New(dispatcher.Config{Uplinks: lines, Resolver: lookup(names), Logger: log})
+	g.http = httpproxy.New(httpproxy.Config{Dispatcher: g.dispatcher, HandshakeTimeout: p.handshake, Logger: log})
+	g.server = listeners.New(listeners.Config{
+		SOCKS: socks.New(g.dispatcher, log), HTTP: g.http, HandshakeTimeout: p.handshake, Logger: log,
+	})
+	return g, nil
+}
+
+// lookup makes the resolver speak the dispatcher's errors.
+func lookup(names *resolver.Resolver) dispatcher.Resolver {
+	return dispatcher.ResolverFunc(func(ctx context.Context, host string) ([]netip.Addr, error) {
+		addrs, err := names.Lookup(ctx, host)
+		if errors.Is(err, resolver.ErrNotFound) {
+			return nil, fmt.Errorf("%w: %w", dispatcher.ErrNotFound, err)
+		}
+		return addrs, err
+	})
+}
+
+// listen binds all addresses, or none.
+func (g *gateway) listen(ctx context.Context, p plan) error {
+	for _, l := range []struct {
+		kind      listeners.Kind
+		flag      string
+		addresses []netip.AddrPort
+	}{{listeners.SOCKS, "--socks", p.socks}, {listeners.HTTP, "--http", p.http}} {
+		for _, address := range l.addresses {
+			at, err := g.server.Listen(ctx, l.kind, address)
+			if err != nil {
+				return fmt.Errorf("%w; choose another address with %s, or end what uses this one", err, l.flag)
+			}
+			g.dispatcher.Protect(at)
+			g.bound = append(g.bound, boundListener{l.kind, at})
+		}
+	}
+	return nil
+}
+
+// close ends everything, at once. Harmless after a graceful stop.
+func (g *gateway) close() error {
+	g.server.Close()
+	return g.http.Close()
+}
+
+// printStart tells what is listened on, what is dispatched to, and what to expect of it.
+func printStart(to terminal, g *gateway, log string) error {
+	view, err := g.lines.View()
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(to.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "listening (each port understands SOCKS4, SOCKS4a, SOCKS5 and HTTP)")
+	for _, b := range g.bound {
+		note := ""
+		if b.kind == listeners.HTTP {
+			note = "\tautomatic configuration: http://" + b.at.String() + "/proxy.pac"
+		}
+		fmt.Fprintf(w, "  %s\t%s%s\n", b.kind, b.at, note)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	sum := 0
+	for _, l := range view.Lines {
+		sum += l.Uplink.Weight()
+	}
+	fmt.Fprintln(w, "dispatching to")
+	for _, l := range view.Lines {
+		about := ""
+		for _, f := range []uplink.Family{uplink.IPv4, uplink.IPv6} {
+			if source := l.Source(f); source.IsValid() {
+				about += " " + source.String()
+			}
+		}
+		if l.Problem != "" {
+			about = " not now: " + l.Problem
+		}
+		fmt.Fprintf(w, "  %s\tweight %d\t%.1f %%\t%s\n", l.Uplink.Name(), l.Uplink.Weight(),
+			100*float64(l.Uplink.Weight())/float64(sum), about[min(1, len(about)):])
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "log: %s\n", log)
+	fmt.Fprintln(w, "one connection uses one line; to see the sum of the lines, use several at once, as browsers and download managers do (curl --parallel, aria2c -x 8)")
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, b := range g.bound {
+		if !b.at.Addr().IsLoopback() {
+			fmt.Fprintf(to.err, "warning: %s is open to everyone who can reach this machine; they can use your lines\n", b.at)
+		}
+	}
+	return nil
+}
+
+// logSnapshot writes the accounts, one record each.
+func logSnapshot(log *slog.Logger, s dispatcher.Snapshot) {
+	log.Info("snapshot", "all", s.All)
+	for _, u := range s.Uplinks {
+		log.Info("snapshot of an uplink", "uplink", u.Name, "account", u.Account)
+	}
+	for _, l := range s.Listeners {
+		log.Info("snapshot of a listener", "listener", l.Name, "account", l.Account)
+	}
+}
