@@ -307,10 +307,7 @@ func askConnect(c net.Conn, host string) error {
 	}
 }
 
-var (
-	plainMu sync.Mutex
-	plain   = map[string]*http.Client{} // by proxy; they keep their connection to it alive
-)
+var plainMu sync.Mutex
 
 func askPlain(ctx context.Context, p *process, host string) (netip.Addr, error) {
 	plainMu.Lock()

@@ -1,25 +1,47 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 
 	"dispatch/testdata/netlab"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(netlab.Wrap(m), map[string]func(){"dispatch": main})
+	testscript.Main(netlab.Wrap(leakChecked{m}), map[string]func(){"dispatch": main})
 }
 
-// The scripts under testdata/script are the command line as its user sees it. Each is run on a machine with loopback
-// and, where it asks for one, a line.
+// leakChecked is goleak.VerifyTestMain for a run that testscript ends.
+type leakChecked struct{ m *testing.M }
+
+func (l leakChecked) Run() int {
+	code := l.m.Run()
+	for _, c := range plain {
+		c.CloseIdleConnections()
+	}
+	if code != 0 {
+		return code
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, "goroutines are left:", err)
+		return 1
+	}
+	return 0
+}
+
+// plain are the clients of plain HTTP by proxy; they keep their connections to it alive.
+var plain = map[string]*http.Client{}
+
+// The scripts under testdata/script are the command line as its user sees it, on a machine with loopback only.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: func(e *testscript.Env) error {
 		e.Setenv("HOME", e.WorkDir)
 		e.Setenv("LocalAppData", e.WorkDir)
-		e.Setenv("NO_COLOR", os.Getenv("NO_COLOR"))
 		return nil
 	}})
 }
