@@ -20,6 +20,7 @@ import (
 // gateway is the rooms of the house, wired.
 type gateway struct {
 	lines      *uplink.Set
+	names      *resolver.Resolver
 	dispatcher *dispatcher.Dispatcher
 	server     *listeners.Server
 	http       *httpproxy.Handler
@@ -45,6 +46,7 @@ func newGateway(p plan, lines *uplink.Set, log *slog.Logger) (*gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the resolver: %w", err)
 	}
+	g.names = names
 	g.dispatcher = dispatcher.New(dispatcher.Config{Uplinks: lines, Resolver: lookup(names), Logger: log})
 	g.http = httpproxy.New(httpproxy.Config{Dispatcher: g.dispatcher, HandshakeTimeout: p.handshake, Logger: log})
 	g.server = listeners.New(listeners.Config{
@@ -57,7 +59,7 @@ func newGateway(p plan, lines *uplink.Set, log *slog.Logger) (*gateway, error) {
 func lookup(names *resolver.Resolver) dispatcher.Resolver {
 	return dispatcher.ResolverFunc(func(ctx context.Context, host string) ([]netip.Addr, error) {
 		addrs, err := names.Lookup(ctx, host)
-		if errors.Is(err, resolver.ErrNotFound) {
+		if errors.Is(err, resolver.ErrNotFound) || errors.Is(err, resolver.ErrInvalidName) {
 			return nil, fmt.Errorf("%w: %w", dispatcher.ErrNotFound, err)
 		}
 		return addrs, err
@@ -86,7 +88,7 @@ func (g *gateway) listen(ctx context.Context, p plan) error {
 // close ends everything, at once. Harmless after a graceful stop.
 func (g *gateway) close() error {
 	g.server.Close()
-	return g.http.Close()
+	return errors.Join(g.http.Close(), g.names.Close())
 }
 
 // printStart tells what is listened on, what is dispatched to, and what to expect of it.

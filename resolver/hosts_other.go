@@ -1,0 +1,5 @@
+//go:build !windows
+
+package resolver
+
+func systemHostsFile() (string, error) { return "/etc/hosts", nil }

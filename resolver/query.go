@@ -1,0 +1,146 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// rounds is how often each server gets the chance to answer: a datagram may be lost, and the caller's Dial may
+// take another line for the second try, one that works or that the server does not refuse.
+const rounds = 2
+
+// errLate stands for the answer that is not waited for any more.
+var errLate = errors.New("the other family's answer is late")
+
+// answer is what is known about one family of a name.
+type answer struct {
+	qtype   uint16
+	addrs   []netip.Addr // none: the name has none of this family
+	expires time.Time
+	server  netip.AddrPort
+	failed  failures // not empty: nobody could answer
+}
+
+// askServers asks for both families of name at once and keeps what came of it.
+func (r *Resolver) askServers(name string) (entry, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, r.timeout)
+	answers := make(chan answer, 2)
+	for _, qtype := range []uint16{dns.TypeAAAA, dns.TypeA} {
+		r.lookups.Go(func() { answers <- r.askFamily(ctx, name, qtype) })
+	}
+	first := <-answers
+	var patience <-chan time.Time // never, while there is nothing to answer with
+	if len(first.addrs) > 0 {
+		timer := time.NewTimer(resolutionDelay)
+		defer timer.Stop()
+		patience = timer.C
+	}
+	select {
+	case second := <-answers:
+		cancel()
+		// Without an address, one unknown family leaves open whether the name has none.
+		if failed := first.failed.add(second.failed); len(failed) > 0 && len(first.addrs)+len(second.addrs) == 0 {
+			return entry{}, failed
+		}
+		return r.keep(name, first, second), nil
+	case <-patience:
+		r.lookups.Go(func() {
+			defer cancel()
+			if late := <-answers; len(late.failed) == 0 {
+				r.keep(name, first, late)
+			}
+		})
+		return r.keep(name, first, answer{failed: failures{errLate}}), nil
+	}
+}
+
+// keep joins the answers for both families, IPv6 first, and caches the result for as long as it is good.
+func (r *Resolver) keep(name string, a, b answer) entry {
+	if a.qtype == dns.TypeA {
+		a, b = b, a
+	}
+	var e entry
+	ttl := maxTTL
+	for _, family := range []answer{a, b} {
+		for _, addr := range family.addrs {
+			e.addrs = appendUsable(e.addrs, addr)
+		}
+		if len(family.addrs) > 0 {
+			ttl = min(ttl, time.Until(family.expires))
+		}
+		if len(family.failed) > 0 {
+			ttl = min(ttl, partialTTL)
+		}
+	}
+	if len(e.addrs) == 0 {
+		e.negative, ttl = &ServerError{Server: a.server, Err: ErrNotFound}, negativeTTL
+	}
+	r.cache.put(name, e, ttl)
+	return e
+}
+
+// askFamily asks the servers, from the one that answered last, until one answers.
+func (r *Resolver) askFamily(ctx context.Context, name string, qtype uint16) answer {
+	first := int(r.first.Load())
+	errs := make([]error, len(r.servers)) // the last one of each server
+	refused := false
+	for range rounds {
+		for i := range r.servers {
+			if ctx.Err() != nil {
+				break
+			}
+			at := (first + i) % len(r.servers)
+			server := r.servers[at]
+			addrs, ttl, err := r.ask(ctx, server, name, qtype)
+			if err == nil {
+				// A server that would not answer for just this name has not become worse than this one.
+				if !refused {
+					r.first.Store(uint32(at))
+				}
+				return answer{qtype: qtype, addrs: addrs, expires: time.Now().Add(ttl), server: server}
+			}
+			r.log.Debug("DNS server did not answer", "server", server, "name", name, "type", dns.TypeToString[qtype], "error", err)
+			errs[at] = &ServerError{Server: server, Err: err}
+			var code *codeError
+			refused = refused || errors.As(err, &code)
+		}
+	}
+	var failed failures
+	for _, err := range errs {
+		if err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if len(failed) == 0 { // closed before the first try
+		failed = failures{context.Cause(ctx)}
+	}
+	return answer{qtype: qtype, failed: failed}
+}
+
+// ask asks one server for one family of name: over UDP with EDNS, without EDNS if the server knows no EDNS, and
+// over TCP what did not fit.
+func (r *Resolver) ask(ctx context.Context, server netip.AddrPort, name string, qtype uint16) ([]netip.Addr, time.Duration, error) {
+	edns := true
+	for {
+		query, err := newQuery(name, qtype, edns)
+		if err != nil {
+			return nil, 0, err
+		}
+		reply, err := r.try(ctx, "udp", server, query)
+		if err == nil && truncated(reply) {
+			reply, err = r.try(ctx, "tcp", server, query)
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		if edns && refusesEDNS(reply) {
+			edns = false
+			continue
+		}
+		return parseAnswer(reply, name, qtype)
+	}
+}
