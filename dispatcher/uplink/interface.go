@@ -12,8 +12,8 @@ const (
 	KindUnknown  Kind = ""
 	KindEthernet Kind = "ethernet"
 	KindWiFi     Kind = "wifi"
-	KindMobile   Kind = "mobile" // a modem: WWAN, ppp dial-up
-	KindTunnel   Kind = "tunnel" // VPN and point-to-point devices: tun, wireguard, gre, utun, ...
+	KindMobile   Kind = "mobile" // a modem
+	KindTunnel   Kind = "tunnel" // what is carried by another link: VPNs (tun, wireguard, gre, utun) and PPP, which may be PPPoE
 	KindVirtual  Kind = "bridge/virtual"
 	KindLoopback Kind = "loopback"
 )
@@ -31,7 +31,7 @@ type Interface struct {
 	// Addresses, IPv4 first, each family in the order of the OS.
 	Addresses []Address
 	// DefaultRoutes lists the routes to 0.0.0.0/0 and ::/0 that leave by this interface, IPv4 first, best
-	// metric first.
+	// metric first. On Linux they are those the kernel would choose for a connection bound to the interface.
 	DefaultRoutes []DefaultRoute
 }
 
