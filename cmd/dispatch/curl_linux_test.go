@@ -55,7 +55,7 @@ func curlServer(t *testing.T, lab *netlab.Lab, payload []byte) {
 			}
 			s.Listener = lab.Listen(t, netip.AddrPortFrom(netip.MustParseAddr(a), port))
 			if secure {
-				s.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+				s.TLS = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1", "http/1.0"}}
 				s.StartTLS()
 			} else {
 				s.Start()

@@ -40,14 +40,23 @@ type process struct {
 // start runs `dispatch start` as its user would, on ports that are free, and waits until it listens.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	logFile := filepath.Join(t.TempDir(), "dispatch.log")
+	p := launch(t, append([]string{"start", "--socks", ":0", "--http", ":0", "--log-file", logFile}, args...)...)
+	p.logFile = logFile
+	return p
+}
+
+// launch runs `dispatch` with these arguments and waits until it listens.
+func launch(t *testing.T, args ...string) *process {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{logFile: filepath.Join(t.TempDir(), "dispatch.log"), ended: make(chan struct{})}
-	args = append([]string{"dispatch", "start", "--socks", ":0", "--http", ":0", "--log-file", p.logFile}, args...)
+	p := &process{ended: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.Background(), self)
-	p.cmd.Args = args // the name makes the test binary be the command
+	p.cmd.Args = append([]string{"dispatch"}, args...) // the name makes the test binary be the command
+	p.cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+t.TempDir())
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +84,10 @@ func start(t *testing.T, args ...string) *process {
 		}
 		<-p.ended
 		if t.Failed() {
-			log, err := os.ReadFile(p.logFile)
+			log, err := []byte(nil), error(nil)
+			if p.logFile != "" {
+				log, err = os.ReadFile(p.logFile)
+			}
 			t.Logf("output of dispatch:\n%s\nlog, %v:\n%.4000s", p.text(), err, log)
 		}
 	})
@@ -449,10 +461,6 @@ func TestAncestorsForms(t *testing.T) {
 	extra := func(a string) netlab.Uplink {
 		return netlab.Uplink{Extra: []netlab.Addr{{Prefix: netip.MustParsePrefix(a)}}}
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, form := range []struct {
 		first, second string
 		args          []string
@@ -470,19 +478,13 @@ func TestAncestorsForms(t *testing.T) {
 	} {
 		t.Run(strings.Join(form.args, " "), func(t *testing.T) {
 			netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{extra(form.first), extra(form.second)}})
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, self)
-			cmd.Args = append([]string{"dispatch"}, form.args...)
-			cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+t.TempDir())
-			cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-			cmd.WaitDelay = 10 * time.Second
-			out, err := cmd.CombinedOutput()
-			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("ended with %v", err)
-			}
+			p := launch(t, form.args...)
 			for _, want := range form.want {
-				find(t, string(out), "("+want+")")
+				find(t, p.text(), "("+want+")")
+			}
+			p.signal(t, os.Interrupt)
+			if code := p.wait(t); code != exitOK {
+				t.Errorf("ended with %d:\n%s", code, p.text())
 			}
 		})
 	}

@@ -1,0 +1,97 @@
+// Package relay moves bytes both ways between two connections.
+//
+// An idle session holds no buffer and no pipe: both directions wait for
+// readability first and take a buffer, from a pool, only when there is
+// something to read. On Linux a direction that has proved to be bulk is
+// spliced through a pipe, from a pool of bounded size, so that its bytes are
+// never copied to this process. Every byte is counted in every mode.
+//
+// # Truth of endings
+//
+// What one side is shown is what the other side did:
+//
+//   - A FIN is passed on at once as a FIN (CloseWrite). The other direction
+//     goes on for as long as it likes.
+//   - A reset, or any other read error, is passed on as a reset (SO_LINGER 0
+//     and close), never as a FIN. What was read before it is still handed over
+//     first, to a side that goes on taking it.
+//   - After a write error the side that was sending is reset, so that it cannot
+//     believe in success. What the broken side had sent before is still handed
+//     over first.
+//   - A reset that follows a FIN of the same side does not destroy what that
+//     FIN had completed: the reset is passed on when the other side has
+//     acknowledged all of it. (Only Linux tells whether it has. Elsewhere that
+//     side is closed instead, and the kernel resets it if it sends again.)
+//
+// Where the poller tells (all but Windows), a reset is seen even when it follows
+// a FIN and nothing is being sent; on Windows it is then seen at the next write.
+//
+// A connection that is no [net.TCPConn] is read and written through its own
+// methods. It is half-closed if it has a CloseWrite method ([crypto/tls.Conn]
+// sends close_notify). One without is closed whole when the direction towards
+// it ends; if the other direction is cut off by this, the other side is reset,
+// for it was not told all. A reset is made on the TCP socket that is found
+// through SetLinger or NetConn methods, before anything else is closed: a TLS
+// peer sees no close_notify then. Where there is no such socket, closing has to
+// do for a reset.
+package relay
+
+import (
+	"fmt"
+	"net"
+	"sync/atomic"
+)
+
+// Counters are the live byte counts of one session. A byte counts once the
+// kernel, or the connection's Write method, has taken it for the receiving side.
+type Counters struct {
+	Up   atomic.Int64 // client to destination
+	Down atomic.Int64 // destination to client
+}
+
+// Side names one of the two connections of a session.
+type Side uint8
+
+// The two sides of a session.
+const (
+	Client Side = iota
+	Destination
+)
+
+// String returns "client" or "destination".
+func (s Side) String() string {
+	if s == Client {
+		return "client"
+	}
+	return "destination"
+}
+
+// Error is what ended a session otherwise than by a FIN from either side.
+type Error struct {
+	Side Side   // the connection that failed
+	Op   string // "read" or "write"
+	Err  error  // never nil
+}
+
+// Error names the operation, the side and the cause.
+func (e *Error) Error() string {
+	return fmt.Sprintf("relay: %s %s: %v", e.Op, e.Side, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Relay copies both ways between client and destination until both directions
+// have ended, and then closes both. It blocks, and runs one further goroutine.
+// Nil counters mean that nothing is counted.
+//
+// It returns nil when both directions ended with a FIN, and otherwise the first
+// error, as an [*Error]. To force the end, close either connection from another
+// goroutine: Relay then returns promptly, with an error that is [net.ErrClosed],
+// and resets the one that was left open. (Set linger to 0 before such a Close if
+// its peer is to see a reset too: a plain Close is a FIN.)
+//
+// Deadlines that are set on the connections stay in force: clear them first.
+func Relay(client, destination net.Conn, c *Counters) error {
+	return process.relay(client, destination, c)
+}

@@ -1,0 +1,285 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait of a test. Nothing passes by it.
+const patience = 20 * time.Second
+
+// mode is a way of copying that a test asks for.
+type mode struct {
+	name   string
+	engine func() *engine
+	wrap   func(*net.TCPConn) net.Conn // what Relay is given
+}
+
+func whole(conn *net.TCPConn) net.Conn { return conn }
+
+func wrapped(conn *net.TCPConn) net.Conn { return &wrapper{tcp: conn} }
+
+var modes = []mode{
+	{"default", newEngine, whole},
+	{"buffered", bufferedEngine, whole},
+	{"spliced", splicedEngine, whole},
+	{"fallback", newEngine, wrapped},
+}
+
+// bufferedEngine never takes a pipe.
+func bufferedEngine() *engine {
+	e := newEngine()
+	e.bulkFrom = 1 << 62
+	return e
+}
+
+// splicedEngine takes one for the first byte, where there are pipes.
+func splicedEngine() *engine {
+	e := newEngine()
+	e.bulkFrom, e.bulkFloor = 0, 0
+	return e
+}
+
+// wrapper is a connection whose type says nothing, as of a package that counts
+// or replays: it can be half-closed, and shows what it wraps.
+type wrapper struct {
+	tcp    *net.TCPConn
+	closes atomic.Int32
+}
+
+func (w *wrapper) Read(b []byte) (int, error)         { return w.tcp.Read(b) }
+func (w *wrapper) Write(b []byte) (int, error)        { return w.tcp.Write(b) }
+func (w *wrapper) LocalAddr() net.Addr                { return w.tcp.LocalAddr() }
+func (w *wrapper) RemoteAddr() net.Addr               { return w.tcp.RemoteAddr() }
+func (w *wrapper) SetDeadline(t time.Time) error      { return w.tcp.SetDeadline(t) }
+func (w *wrapper) SetReadDeadline(t time.Time) error  { return w.tcp.SetReadDeadline(t) }
+func (w *wrapper) SetWriteDeadline(t time.Time) error { return w.tcp.SetWriteDeadline(t) }
+func (w *wrapper) CloseWrite() error                  { return w.tcp.CloseWrite() }
+func (w *wrapper) NetConn() net.Conn                  { return w.tcp }
+func (w *wrapper) Close() error {
+	w.closes.Add(1)
+	return w.tcp.Close()
+}
+
+// pair returns the two ends of a TCP connection.
+func pair(tb testing.TB) (dialled, accepted *net.TCPConn) {
+	tb.Helper()
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	must(tb, err)
+	defer listener.Close()
+	dialled, err = net.DialTCP("tcp", nil, listener.Addr().(*net.TCPAddr))
+	must(tb, err)
+	accepted, err = listener.AcceptTCP()
+	must(tb, err)
+	tb.Cleanup(func() {
+		dialled.Close()
+		accepted.Close()
+	})
+	return dialled, accepted
+}
+
+// rig is a session under test, with the two applications.
+type rig struct {
+	tb             testing.TB
+	client, server *app
+	near, far      net.Conn // what Relay has: to the client, to the server
+	farTCP         *net.TCPConn
+	counters       Counters
+	ended          chan error
+}
+
+func newRig(tb testing.TB, e *engine, wrap func(*net.TCPConn) net.Conn) *rig {
+	tb.Helper()
+	client, near := pair(tb)
+	far, server := pair(tb)
+	r := &rig{tb: tb, client: &app{tb, client}, server: &app{tb, server}, near: wrap(near), far: wrap(far), farTCP: far}
+	r.start(e)
+	return r
+}
+
+func (r *rig) start(e *engine) {
+	r.ended = make(chan error, 1)
+	go func() { r.ended <- e.relay(r.near, r.far, &r.counters) }()
+	r.tb.Cleanup(func() {
+		r.near.Close()
+		r.far.Close()
+	})
+}
+
+// end waits for the session to end, and returns what Relay returned.
+func (r *rig) end() error {
+	r.tb.Helper()
+	select {
+	case err := <-r.ended:
+		return err
+	case <-time.After(patience):
+		r.tb.Fatal("the session has not ended")
+		return nil
+	}
+}
+
+// endsClean expects both directions to have ended with a FIN.
+func (r *rig) endsClean() {
+	r.tb.Helper()
+	if err := r.end(); err != nil {
+		r.tb.Errorf("Relay returned %v, want nil", err)
+	}
+}
+
+// endsReset expects a reset by that side to have ended the session.
+func (r *rig) endsReset(side Side) {
+	r.tb.Helper()
+	err := r.end()
+	var e *Error
+	if !errors.As(err, &e) || e.Side != side || !isReset(e.Err) {
+		r.tb.Errorf("Relay returned %v, want a reset of the %v", err, side)
+	}
+}
+
+// pour sends zeros from an application for as long as that goes.
+func (r *rig) pour(from *app) {
+	data := make([]byte, 64<<10)
+	for {
+		if _, err := from.conn.Write(data); err != nil {
+			return
+		}
+	}
+}
+
+// counted expects exact counts.
+func (r *rig) counted(up, down int64) {
+	r.tb.Helper()
+	eventually(r.tb, "the counts", func() bool {
+		return r.counters.Up.Load() == up && r.counters.Down.Load() == down
+	})
+}
+
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	for until := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			tb.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// app is an application at one end.
+type app struct {
+	tb   testing.TB
+	conn *net.TCPConn
+}
+
+// send writes all of data.
+func (a *app) send(data []byte) {
+	a.tb.Helper()
+	must(a.tb, a.conn.SetWriteDeadline(time.Now().Add(patience)))
+	_, err := a.conn.Write(data)
+	must(a.tb, err)
+}
+
+// fin half-closes.
+func (a *app) fin() {
+	a.tb.Helper()
+	must(a.tb, a.conn.CloseWrite())
+}
+
+// reset breaks the connection.
+func (a *app) reset() {
+	a.tb.Helper()
+	must(a.tb, a.conn.SetLinger(0))
+	must(a.tb, a.conn.Close())
+}
+
+// gets reads so many bytes as want has, and compares.
+func (a *app) gets(want []byte) {
+	a.tb.Helper()
+	must(a.tb, a.conn.SetReadDeadline(time.Now().Add(patience)))
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(a.conn, got); err != nil {
+		a.tb.Fatalf("got %d bytes of %d, then %v", n, len(want), err)
+	}
+	if string(got) != string(want) {
+		a.tb.Fatal("got other bytes than were sent")
+	}
+}
+
+// rest reads to the end, and returns what came and how it ended: nil for a FIN.
+func (a *app) rest() (int64, error) {
+	a.tb.Helper()
+	must(a.tb, a.conn.SetReadDeadline(time.Now().Add(patience)))
+	return io.Copy(io.Discard, a.conn)
+}
+
+// getsFIN expects so many bytes and then a FIN.
+func (a *app) getsFIN(want int64) {
+	a.tb.Helper()
+	if n, err := a.rest(); err != nil || n != want {
+		a.tb.Errorf("got %d bytes and then %v, want %d and a FIN", n, err, want)
+	}
+}
+
+// getsReset expects at least so many bytes and then a reset. It returns how many
+// there were.
+func (a *app) getsReset(least int64) int64 {
+	a.tb.Helper()
+	n, err := a.rest()
+	if !isReset(err) || n < least {
+		a.tb.Errorf("got %d bytes and then %v, want %d and a reset", n, err, least)
+	}
+	return n
+}
+
+// broken expects that sending fails, now or soon, because of a reset.
+func (a *app) broken() {
+	a.tb.Helper()
+	must(a.tb, a.conn.SetWriteDeadline(time.Now().Add(patience)))
+	for {
+		_, err := a.conn.Write([]byte{0})
+		if err == nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		if !isReset(err) {
+			a.tb.Errorf("sending failed with %v, want a reset", err)
+		}
+		return
+	}
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// pattern returns bytes that no other offset or seed has alike.
+func pattern(seed uint64, size int) []byte {
+	data := make([]byte, size)
+	newStream(seed).Read(data)
+	return data
+}
+
+// newStream returns an endless reproducible stream.
+func newStream(seed uint64) *byteStream { return &byteStream{state: seed*2 + 1} }
+
+// byteStream is a linear congruential generator, eight bytes at a step.
+type byteStream struct {
+	state, left uint64
+	n           int
+}
+
+func (s *byteStream) Read(p []byte) (int, error) {
+	for i := range p {
+		if s.n == 0 {
+			s.state = s.state*6364136223846793005 + 1442695040888963407
+			s.left, s.n = s.state, 8
+		}
+		p[i] = byte(s.left >> 56)
+		s.left <<= 8
+		s.n--
+	}
+	return len(p), nil
+}

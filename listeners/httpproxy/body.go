@@ -1,0 +1,134 @@
+package httpproxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// continueTimeout is how long a server that was asked for a 100 (Continue) may leave the question open, for many never
+// answer it (RFC 9110 section 10.1.1). It is what clients allow, too.
+const continueTimeout = time.Second
+
+var errNotSent = errors.New("the rest of the request was not asked for")
+
+// requestBody is a request's body, read by the goroutine that sends it to the origin while the one that serves the
+// client waits for the response.
+type requestBody struct {
+	src      io.Reader
+	in       *http.Request
+	trailers http.Header // of the outgoing request, filled at the end
+	// ask tells the client to go on, when it waits for that; nil when it does not.
+	ask func()
+
+	started atomic.Bool // the client's body has been read from
+	broken  error       // what reading from the client failed with
+	sendErr error       // what the sending failed with; like broken, to be read when the sender has ended
+
+	asking  sync.Once
+	proceed chan struct{} // closed when the origin wants the body
+	stopped chan struct{} // closed when it is not to be read any more
+	sender  chan struct{} // closed when the sender has ended; nil when there was none
+}
+
+// open readies the body for being sent; once more for a retry, when nothing was read.
+func (b *requestBody) open() {
+	b.asking = sync.Once{}
+	b.proceed, b.stopped, b.sender = make(chan struct{}), make(chan struct{}), make(chan struct{})
+}
+
+// Read waits until the body is wanted, and reads from the client.
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.asking.Do(b.await)
+	if isClosed(b.stopped) {
+		return 0, errNotSent
+	}
+	b.started.Store(true) // before the look at stopped, for stop looks in the other order
+	if isClosed(b.stopped) {
+		return 0, errNotSent
+	}
+	n, err := b.src.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		if b.trailers != nil {
+			for name, values := range b.in.Trailer {
+				if httpguts.ValidTrailerHeader(name) {
+					b.trailers[name] = values
+				}
+			}
+		}
+	case err != nil && !isClosed(b.stopped):
+		b.broken = err
+	}
+	return n, err //nolint:wrapcheck // io.EOF must stay itself
+}
+
+// await returns when the body is wanted, or when that has been left open for long enough.
+func (b *requestBody) await() {
+	if b.ask == nil {
+		return
+	}
+	timer := time.NewTimer(continueTimeout)
+	defer timer.Stop()
+	select {
+	case <-b.proceed:
+	case <-b.stopped:
+	case <-timer.C:
+		// net/http would tell the client by itself at the first read, but without regard to what the other
+		// goroutine may be writing to it.
+		b.ask()
+	}
+}
+
+// Close leaves the client's body alone: net/http closes it after the request, and a retry needs it.
+func (b *requestBody) Close() error { return nil }
+
+// goAhead is called when the origin wants the body. Some say so more than once.
+func (b *requestBody) goAhead() {
+	if !isClosed(b.proceed) {
+		close(b.proceed)
+	}
+}
+
+// sentWhole tells whether the body has been sent, to its end.
+func (b *requestBody) sentWhole() bool {
+	return b.sender != nil && isClosed(b.sender) && b.sendErr == nil
+}
+
+// stop ends the sending over l and waits for that, after up to patience for its own end. Then what the sender has noted
+// can be read. What the client still sends is lost, if something was read from it.
+func (b *requestBody) stop(c *client, l *link, patience time.Duration) {
+	if b.sender == nil || isClosed(b.sender) {
+		return
+	}
+	if patience > 0 && b.started.Load() {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case <-b.sender:
+			return
+		case <-timer.C:
+		}
+	}
+	close(b.stopped)
+	l.interrupt()
+	if b.started.Load() {
+		// An error means that it is closed, which ends the reading as well.
+		_ = c.SetReadDeadline(longAgo())
+	}
+	<-b.sender
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,159 @@
+package httpproxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"dispatch/listeners"
+)
+
+const (
+	// lingerTime and lingerBytes bound what is still read of a client after the last response to it.
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 4 << 20
+)
+
+// client is a client's connection in the eyes of net/http's server.
+type client struct {
+	*listeners.Conn
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	// Only of the goroutine that serves the requests.
+	exchange *exchange // the plain request under way
+	tunnel   *tunnel   // the CONNECT under way
+	hijacked bool      // the connection is not net/http's any more
+	handed   bool      // but a tunnel's, which will close it
+	early    []byte    // what the client had sent behind its request when it was hijacked
+
+	waiting atomic.Bool // between two requests
+	over    atomic.Bool // the client has ended its sending, or broken
+	cut     atomic.Bool // what it still sends is the rest of a request that has been answered
+}
+
+type clientKey struct{}
+
+// clientOf returns the client whose request r is.
+func clientOf(r *http.Request) *client {
+	c, _ := r.Context().Value(clientKey{}).(*client)
+	return c
+}
+
+// contextOf makes a client's requests end with the context it came with.
+func contextOf(_ context.Context, conn net.Conn) context.Context {
+	c, _ := conn.(*client)
+	return context.WithValue(c.ctx, clientKey{}, c)
+}
+
+// welcome notes a new client; false when the Handler is closed.
+func (h *Handler) welcome(ctx context.Context, conn *listeners.Conn) (*client, bool) {
+	// The handshake's deadline would otherwise end the writing of the first response.
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		h.log.Debug("clearing a client's deadline failed", "client", conn.Client().String(), "error", err)
+		return nil, false
+	}
+	c := &client{Conn: conn}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		c.cancel()
+		return nil, false
+	}
+	h.clients[c] = struct{}{}
+	h.running.Add(1)
+	return c, true
+}
+
+// forget is called once a client, when nothing of its connection runs any more.
+func (h *Handler) forget(c *client) {
+	c.cancel()
+	h.mu.Lock()
+	delete(h.clients, c)
+	h.mu.Unlock()
+	h.running.Done()
+}
+
+// leave closes a hijacked connection that became no tunnel.
+func (h *Handler) leave(c *client) {
+	if c.hijacked && !c.handed {
+		h.logClose(c.Close())
+		h.forget(c)
+	}
+}
+
+// stateChanged follows a connection: an idle one does not hold up a graceful end.
+func (h *Handler) stateChanged(conn net.Conn, state http.ConnState) {
+	c, _ := conn.(*client)
+	switch state {
+	case http.StateActive:
+		c.waiting.Store(false)
+		c.Idle(false)
+	case http.StateIdle:
+		// With the rest of an answered request in its way the connection is about to be closed, and is busy.
+		if !c.cut.Load() {
+			c.waiting.Store(true)
+			c.Idle(true)
+		}
+	case http.StateClosed:
+		h.forget(c)
+	case http.StateNew, http.StateHijacked: // a hijacked one is forgotten by its tunnel
+	}
+}
+
+// Read reads from the client, and finds its end where cutInput has made one.
+func (c *client) Read(p []byte) (int, error) {
+	if c.cut.Load() {
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(p)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.over.Store(true)
+	}
+	return n, err
+}
+
+// cutInput keeps the unread rest of a request from being taken for the next one.
+func (c *client) cutInput() { c.cut.Store(true) }
+
+// Close closes the connection so that the client gets all that was sent to it: unread input would make the kernel
+// answer with a reset, which destroys what the client has not read yet (RFC 9112 section 9.6).
+func (c *client) Close() error {
+	if !c.over.Load() && !c.waiting.Load() {
+		c.linger()
+	}
+	return c.Conn.Close()
+}
+
+// linger sends a FIN and waits for the client's. Whatever fails here ends the waiting, and the connection is closed.
+func (c *client) linger() {
+	if c.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+}
+
+// arrivals is the net.Listener that feeds net/http's server.
+type arrivals Handler
+
+// Accept waits for ServeConn's next client.
+func (a *arrivals) Accept() (net.Conn, error) {
+	select {
+	case c := <-a.arrivals:
+		return c, nil
+	case <-a.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close does nothing: the Handler's own Close ends Accept.
+func (a *arrivals) Close() error { return nil }
+
+// Addr is of no use: each client has a local address of its own.
+func (a *arrivals) Addr() net.Addr { return &net.TCPAddr{} }

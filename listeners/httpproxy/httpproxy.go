@@ -1,0 +1,212 @@
+// Package httpproxy serves HTTP proxy clients: CONNECT tunnels, and plain requests in absolute form (RFC 9112 section
+// 3.2.2). net/http reads the requests and writes the responses, goproxy tells the kinds of them apart and carries the
+// responses over; connecting, sending requests on and keeping connections alive is done here, for each request is
+// to leave by the line whose turn it is, to be counted exactly, and to end as its destination ended it.
+//
+// A forwarded message gets neither a Via nor an X-Forwarded-For: this proxy works for the user at the client, whom
+// both would help to recognise, and there is no chain of proxies that would need them against loops (the dispatcher
+// refuses the gateway's own addresses).
+package httpproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/elazarl/goproxy"
+
+	"dispatch/dispatcher"
+	"dispatch/listeners"
+)
+
+const (
+	// clientIdleTimeout is how long a client may keep a connection without a request. Browsers keep theirs for
+	// minutes and are the ones to close them.
+	clientIdleTimeout = 2 * time.Minute
+	// maxRequestHead bounds a request's head in bytes. Servers refuse heads far smaller than this.
+	maxRequestHead = 256 << 10
+)
+
+// Config is what a Handler is made of.
+type Config struct {
+	// Dispatcher makes the connections. Required.
+	Dispatcher *dispatcher.Dispatcher
+	// HandshakeTimeout bounds the reading of each request's head; 0 means listeners.DefaultHandshakeTimeout.
+	HandshakeTimeout time.Duration
+	// Logger: nil discards.
+	Logger *slog.Logger
+}
+
+// Handler serves HTTP proxy clients. Safe for concurrent use. Close releases what it holds.
+type Handler struct {
+	dispatcher *dispatcher.Dispatcher
+	log        *slog.Logger
+	proxy      *goproxy.ProxyHttpServer
+	server     *http.Server
+	pool       *pool
+	buffers    buffers
+	arrivals   chan *client
+	closed     chan struct{}
+	running    sync.WaitGroup // the accept loop, and every client until its connection's goroutine has ended
+
+	mu      sync.Mutex
+	ended   bool
+	clients map[*client]struct{}
+}
+
+var _ listeners.Handler = (*Handler)(nil)
+
+// New makes a Handler and starts it.
+func New(c Config) *Handler {
+	h := &Handler{
+		dispatcher: c.Dispatcher,
+		log:        c.Logger,
+		pool:       newPool(c.Logger),
+		arrivals:   make(chan *client),
+		closed:     make(chan struct{}),
+		clients:    make(map[*client]struct{}),
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+		h.pool.log = h.log
+	}
+	if c.HandshakeTimeout == 0 {
+		c.HandshakeTimeout = listeners.DefaultHandshakeTimeout
+	}
+	h.buffers.init()
+	h.proxy = newProxy(h)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	h.server = &http.Server{
+		Handler:           h,
+		Protocols:         protocols,
+		ReadHeaderTimeout: c.HandshakeTimeout,
+		IdleTimeout:       clientIdleTimeout,
+		MaxHeaderBytes:    maxRequestHead,
+		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+		ConnContext:       contextOf,
+		ConnState:         h.stateChanged,
+	}
+	h.running.Go(h.serve)
+	return h
+}
+
+// newProxy makes goproxy do as this package needs.
+func newProxy(h *Handler) *goproxy.ProxyHttpServer {
+	p := goproxy.NewProxyHttpServer()
+	// It took a dialer from HTTPS_PROXY, and its Transport reads HTTP_PROXY and checks no certificate. Neither is
+	// used, for all requests are answered below; nothing is to leave by them by mistake.
+	p.ConnectDial = nil
+	p.Tr = &http.Transport{DialContext: refuseDial}
+	p.Logger = proxyLog{h.log}
+	p.KeepAcceptEncoding = true
+	p.NonproxyHandler = http.HandlerFunc(h.serveOwn)
+	p.OnRequest().HandleConnect(goproxy.FuncHttpsHandler(h.connect))
+	p.OnRequest().DoFunc(func(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+		ctx.RoundTripper = clientOf(r).exchange
+		return r, nil
+	})
+	return p
+}
+
+var errNotThisWay = errors.New("requests leave through the dispatcher only")
+
+func refuseDial(context.Context, string, string) (net.Conn, error) { return nil, errNotThisWay }
+
+// proxyLog takes goproxy's warnings.
+type proxyLog struct{ log *slog.Logger }
+
+func (l proxyLog) Printf(format string, v ...any) {
+	l.log.Debug("goproxy warns", "warning", fmt.Sprintf(format, v...))
+}
+
+func (h *Handler) serve() {
+	if err := h.server.Serve((*arrivals)(h)); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		h.log.Error("the HTTP server stopped", "error", err)
+	}
+}
+
+// ServeConn takes a client over and returns; the connection is closed when the client or Close ends it.
+func (h *Handler) ServeConn(ctx context.Context, conn *listeners.Conn) {
+	c, ok := h.welcome(ctx, conn)
+	if !ok {
+		h.logClose(conn.Close())
+		return
+	}
+	select {
+	case h.arrivals <- c:
+	case <-h.closed:
+		h.logClose(conn.Close())
+		h.forget(c)
+	}
+}
+
+// ServeHTTP serves one request of a client.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := clientOf(r)
+	defer h.leave(c)
+	defer h.survive(c)
+	switch {
+	case r.ProtoMajor != 1: // HTTP/2 without TLS gets this far with its preface, which looks like a request
+		reply(w, page(r, http.StatusHTTPVersionNotSupported, "this proxy speaks HTTP/1.1 and HTTP/1.0"))
+	case r.Method == http.MethodConnect:
+		h.tunnel(c, w, r)
+	case !r.URL.IsAbs():
+		h.proxy.ServeHTTP(w, r)
+	default:
+		h.forward(c, w, r)
+	}
+}
+
+// survive logs a panic and lets it end the client's connection, with a reset, and nothing else.
+func (h *Handler) survive(c *client) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	//nolint:errorlint // a panic's value is compared, as net/http does
+	if cause != http.ErrAbortHandler {
+		h.log.Error("serving an HTTP client panicked", "client", c.Client().String(), "cause", cause,
+			slog.String("stack", string(debug.Stack())))
+		h.logClose(c.Abort())
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// Close ends all clients' connections and the kept-alive ones, and waits until nothing of them runs any more. A
+// listeners.Server that hands over connections is to be closed before; those it still does are closed.
+func (h *Handler) Close() error {
+	h.mu.Lock()
+	if h.ended {
+		h.mu.Unlock()
+		h.running.Wait()
+		return nil
+	}
+	h.ended = true
+	close(h.closed)
+	for c := range h.clients {
+		c.cancel()
+		h.logClose(c.Abort())
+	}
+	h.mu.Unlock()
+	err := h.server.Close()
+	h.running.Wait()
+	h.pool.close()
+	if err != nil {
+		return fmt.Errorf("close the HTTP server: %w", err)
+	}
+	return nil
+}
+
+// logClose takes the errors of closing connections, which nobody can do anything about.
+func (h *Handler) logClose(err error) {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		h.log.Debug("closing a connection failed", "error", err)
+	}
+}

@@ -1,0 +1,119 @@
+package httpproxy
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"dispatch/dispatcher"
+)
+
+// maxResponseHead bounds a response's head in bytes.
+const maxResponseHead = 1 << 20
+
+var errLongHead = fmt.Errorf("the response's head is longer than %d bytes", maxResponseHead)
+
+// link is a connection to an origin server, kept alive between requests. One goroutine reads from it, one writes.
+type link struct {
+	conn    *dispatcher.Conn
+	key     key
+	buffers *buffers
+	br      *bufio.Reader // nil while idle
+	bw      *bufio.Writer
+
+	reused   bool  // it has carried a request before
+	received bool  // something, since the request began
+	written  int64 // bytes, since the request began
+	head     int64 // bytes that may still be read; negative: the head has been read, and the body has no bound
+	// beforeRead is called before a read that may have to wait; nil for nothing to do.
+	beforeRead func() error
+
+	// Of the pool, under its lock.
+	idle     bool
+	since    time.Time // when it became idle
+	timer    *time.Timer
+	watching bool      // the watch reads from it
+	watched  chan bool // what a watch that was called off says: the link is alive
+}
+
+// begin readies the link for a request.
+func (l *link) begin() {
+	l.received, l.written, l.head = false, 0, maxResponseHead
+	l.br, _ = l.buffers.readers.Get().(*bufio.Reader)
+	l.br.Reset(l)
+	l.bw, _ = l.buffers.writers.Get().(*bufio.Writer)
+	l.bw.Reset(l)
+}
+
+// end gives the buffers back, with whatever they hold.
+func (l *link) end() {
+	if l.br == nil {
+		return
+	}
+	l.br.Reset(nil)
+	l.buffers.readers.Put(l.br)
+	l.bw.Reset(nil)
+	l.buffers.writers.Put(l.bw)
+	l.br, l.bw = nil, nil
+}
+
+// Read reads what the origin sends.
+func (l *link) Read(p []byte) (int, error) {
+	if l.head == 0 {
+		return 0, errLongHead
+	}
+	if l.head > 0 && int64(len(p)) > l.head {
+		p = p[:l.head]
+	}
+	if l.beforeRead != nil {
+		if err := l.beforeRead(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := l.conn.Read(p)
+	if l.head > 0 {
+		l.head -= int64(n)
+	}
+	l.received = l.received || n > 0
+	return n, err //nolint:wrapcheck // io.EOF must stay itself
+}
+
+// Write sends to the origin.
+func (l *link) Write(p []byte) (int, error) {
+	n, err := l.conn.Write(p)
+	l.written += int64(n)
+	return n, err //nolint:wrapcheck // it is a connection's Write
+}
+
+// ReadFrom sends what comes of src, as it comes: bufio.Writer, which net/http copies bodies to, would collect it.
+func (l *link) ReadFrom(src io.Reader) (sent int64, err error) {
+	c := copier{b: l.buffers}
+	defer c.release()
+	for {
+		data, err := c.read(src)
+		if len(data) > 0 {
+			n, writeErr := l.Write(data)
+			sent += int64(n)
+			if writeErr != nil {
+				return sent, writeErr
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, err
+		}
+	}
+}
+
+// longAgo as a deadline ends the reads and writes that are under way.
+func longAgo() time.Time { return time.Unix(1, 0) }
+
+// interrupt ends the reads and writes that are under way, and all further ones.
+func (l *link) interrupt() {
+	// An error means that it is closed already.
+	_ = l.conn.SetDeadline(longAgo())
+}
