@@ -102,7 +102,7 @@ func printStart(to terminal, g *gateway, log string) error {
 	for _, b := range g.bound {
 		note := ""
 		if b.kind == listeners.HTTP {
-			note = "\tautomatic configuration: http://" + b.at.String() + "/proxy.pac"
+			note = "\tautomatic configuration: http://" + reachable(b.at).String() + "/proxy.pac"
 		}
 		fmt.Fprintf(w, "  %s\t%s%s\n", b.kind, b.at, note)
 	}
@@ -141,6 +141,15 @@ func printStart(to terminal, g *gateway, log string) error {
 		}
 	}
 	return nil
+}
+
+// reachable is where a listener is reached from this machine: one on all addresses by loopback.
+func reachable(at netip.AddrPort) netip.AddrPort {
+	switch at.Addr() {
+	case netip.IPv4Unspecified(), netip.IPv6Unspecified():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
+	}
+	return at
 }
 
 // logSnapshot writes the accounts, one record each.

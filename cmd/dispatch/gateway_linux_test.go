@@ -590,7 +590,7 @@ func TestInterruptLetsSessionsFinish(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	p.logged(t, 1, `"msg":"stopped","sessions_cut":0`)
-	find(t, p.text(), `(stopping: 1 sessions have 20s to finish)`)
+	find(t, p.text(), `(stopping: sessions have 20s to finish \(1 now\))`)
 }
 
 func TestSecondInterruptEndsNow(t *testing.T) {

@@ -17,7 +17,7 @@ var examples = map[string]string{
   dispatch help start               all about start`,
 	"list": `Examples:
   dispatch list                     the usable interfaces, as a table
-  dispatch list --all               also those that are down, without an address or virtual
+  dispatch list --all               also those that are down or have no usable address
   dispatch list --json              for programs`,
 	"start": `Examples:
   dispatch start                                    all lines with a default route, in equal parts

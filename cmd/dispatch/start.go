@@ -161,7 +161,7 @@ func (g *gateway) serve(grace time.Duration, to terminal) error {
 		case <-end:
 			live := g.dispatcher.Snapshot().All.Live
 			if live > 0 && grace > 0 {
-				if _, err := fmt.Fprintf(to.err, "stopping: %d sessions have %s to finish; press Ctrl-C again to end them now\n", live, grace); err != nil {
+				if _, err := fmt.Fprintf(to.err, "stopping: sessions have %s to finish (%d now); press Ctrl-C again to end them at once\n", grace, live); err != nil {
 					g.log.Warn("printing failed", "error", err)
 				}
 			}
