@@ -98,19 +98,19 @@ var endings = []struct {
 	{name: "reset in the midst of an upload", racy: true, script: func(r *rig) {
 		// The upload meets the reset first, and takes its error away from the
 		// other direction: which must not take the end of data for a FIN.
-		go r.pour(r.client)
+		poured := r.client.pour()
 		r.server.gets(make([]byte, 300_000))
 		r.server.send(pattern(1, 1000))
 		r.server.reset()
-		r.client.getsReset(0)
+		r.client.getsResetWhilePouring(poured)
 		r.endsReset(Destination)
 	}},
 	{name: "reset in the midst of a download", racy: true, script: func(r *rig) {
-		go r.pour(r.server)
+		poured := r.server.pour()
 		r.client.gets(make([]byte, 300_000))
 		r.client.send(pattern(1, 1000))
 		r.client.reset()
-		r.server.getsReset(0)
+		r.server.getsResetWhilePouring(poured)
 		r.endsReset(Client)
 	}},
 	{name: "client FIN then reset, destination sends", script: func(r *rig) {
@@ -168,12 +168,14 @@ var endings = []struct {
 		// As a server does that refuses a body: it answers and closes, and
 		// its kernel resets because there was data that it had not read. The
 		// answer gets through.
-		go r.pour(r.client)
+		poured := r.client.pour()
 		r.server.gets(make([]byte, 1000))
 		r.server.send(pattern(1, 50_000))
 		must(r.tb, r.server.conn.Close())
 		r.client.gets(pattern(1, 50_000))
-		r.client.broken()
+		if err := <-poured; !isReset(err) {
+			r.tb.Errorf("sending failed with %v, want a reset", err)
+		}
 		r.endsReset(Destination)
 	}},
 }

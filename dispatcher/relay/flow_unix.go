@@ -206,18 +206,17 @@ func finBeforeReset(err error) bool {
 	return runtime.GOOS == "linux" && errors.Is(err, syscall.EPIPE)
 }
 
-// watch waits, after the FIN of the source, until the source is reset too, and
-// returns the error; or until the session is over, and returns nil.
+// watch waits, after the FIN of the source, until the source is reset too or is
+// closed on our side, and returns why the session cannot go on.
 func (f *flow) watch() *Error {
 	raw := f.src.rawSocket()
 	if raw == nil {
 		return nil
 	}
-	err := raw.Read(func(fd uintptr) bool { return !hasPeer(int(fd)) })
-	if err == nil {
-		return f.readError(errReset)
+	if err := raw.Read(func(fd uintptr) bool { return !hasPeer(int(fd)) }); err != nil {
+		return f.readError(err)
 	}
-	return nil // closed on our side: the session is over, or made to end
+	return f.readError(errReset)
 }
 
 // hasPeer reports whether a socket is connected, if only in one direction.

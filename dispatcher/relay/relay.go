@@ -86,10 +86,11 @@ func (e *Error) Unwrap() error { return e.Err }
 // Nil counters mean that nothing is counted.
 //
 // It returns nil when both directions ended with a FIN, and otherwise the first
-// error, as an [*Error]. To force the end, close either connection from another
-// goroutine: Relay then returns promptly, with an error that is [net.ErrClosed],
-// and resets the one that was left open. (Set linger to 0 before such a Close if
-// its peer is to see a reset too: a plain Close is a FIN.)
+// error, as an [*Error]. To force the end, close both connections from another
+// goroutine: Relay then returns promptly, with an error that is [net.ErrClosed].
+// (Set linger to 0 before such a Close if the peer is to see that the session was
+// not complete: a plain Close is a FIN.) If only one is closed, Relay resets the
+// other, as soon as it notices: which it does not while that one is stalled.
 //
 // Deadlines that are set on the connections stay in force: clear them first.
 func Relay(client, destination net.Conn, c *Counters) error {

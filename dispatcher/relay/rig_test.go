@@ -141,13 +141,30 @@ func (r *rig) endsReset(side Side) {
 	}
 }
 
-// pour sends zeros from an application for as long as that goes.
-func (r *rig) pour(from *app) {
-	data := make([]byte, 64<<10)
-	for {
-		if _, err := from.conn.Write(data); err != nil {
-			return
+// pour sends zeros from an application until that fails, and then says how.
+func (a *app) pour() (failure <-chan error) {
+	failed := make(chan error, 1)
+	go func() {
+		data := make([]byte, 64<<10)
+		for {
+			if _, err := a.conn.Write(data); err != nil {
+				failed <- err
+				return
+			}
 		}
+	}()
+	return failed
+}
+
+// getsResetWhilePouring expects a reset, and no FIN before it, of an application
+// that is sending: its kernel tells of the reset only once, to the side that
+// asks first, and to that one it is EPIPE (on Linux) if a FIN had come before.
+func (a *app) getsResetWhilePouring(poured <-chan error) {
+	a.tb.Helper()
+	n, read := a.rest()
+	write := <-poured
+	if !errors.Is(read, syscall.ECONNRESET) && !errors.Is(write, syscall.ECONNRESET) {
+		a.tb.Errorf("got %d bytes and then %v, and sending failed with %v: want a reset", n, read, write)
 	}
 }
 

@@ -49,8 +49,8 @@ func (s *session) run(f *flow) {
 	if s.ended(f, failure) {
 		s.finish()
 	} else if failure == nil {
-		if reset := f.watch(); reset != nil {
-			s.resetAfterFIN(f, reset)
+		if broken := f.watch(); broken != nil {
+			s.brokenAfterFIN(f, broken)
 		}
 	}
 }
@@ -127,14 +127,14 @@ func (s *session) outcome(f *flow, limit time.Duration) (failure *Error, known b
 	return f.failure, f.ended
 }
 
-// resetAfterFIN ends the session because the source of f, whose FIN has been
-// passed on, was reset after it.
-func (s *session) resetAfterFIN(f *flow, reset *Error) {
+// brokenAfterFIN ends the session because the source of f, whose FIN has been
+// passed on, is gone altogether.
+func (s *session) brokenAfterFIN(f *flow, broken *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if other := s.other(f); !other.ending { // else this is how its FIN ended it
-		s.fail(reset)
-		hurry(other, s.first)
+	if other := s.other(f); !other.ending { // else it is gone as it should be
+		s.fail(broken)
+		hurry(other, broken)
 	}
 }
 

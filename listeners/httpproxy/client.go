@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 )
 
 const (
+	// endPatience is for how long a client that has ended its sending is taken to wait for a response.
+	endPatience = 5 * time.Second
 	// lingerTime and lingerBytes bound what is still read of a client after the last response to it.
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 4 << 20
@@ -32,9 +35,16 @@ type client struct {
 	handed   bool      // but a tunnel's, which will close it
 	early    []byte    // what the client had sent behind its request when it was hijacked
 
-	waiting atomic.Bool // between two requests
-	over    atomic.Bool // the client has ended its sending, or broken
-	cut     atomic.Bool // what it still sends is the rest of a request that has been answered
+	waiting   atomic.Bool   // between two requests
+	answering atomic.Bool   // the response to the request under way has begun
+	patience  time.Duration // endPatience
+
+	mu       sync.Mutex
+	deadline time.Time     // of reads
+	held     chan struct{} // while a Read holds back an end: closed when the deadline ends it
+
+	over atomic.Bool // the client has ended its sending, or broken
+	cut  atomic.Bool // what it still sends is the rest of a request that has been answered
 }
 
 type clientKey struct{}
@@ -58,7 +68,7 @@ func (h *Handler) welcome(ctx context.Context, conn *listeners.Conn) (*client, b
 		h.log.Debug("clearing a client's deadline failed", "client", conn.Client().String(), "error", err)
 		return nil, false
 	}
-	c := &client{Conn: conn}
+	c := &client{Conn: conn, patience: h.endPatience}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -94,6 +104,7 @@ func (h *Handler) stateChanged(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateActive:
 		c.waiting.Store(false)
+		c.answering.Store(false)
 		c.Idle(false)
 	case http.StateIdle:
 		// With the rest of an answered request in its way the connection is about to be closed, and is busy.
@@ -115,8 +126,57 @@ func (c *client) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.over.Store(true)
+		if len(p) == 1 && errors.Is(err, io.EOF) {
+			err = c.holdEnd()
+		}
 	}
-	return n, err
+	return n, err //nolint:wrapcheck // io.EOF must stay itself
+}
+
+// holdEnd keeps a client's FIN from net/http, which reads one byte ahead while a request is served and would end that.
+// A client that has asked its question may well say that it has no more: only when it says so in the middle of the
+// answer has it left. (If it had left before, the answer will be met by a reset.) As nothing tells the two apart while
+// there is no answer, that is not waited for without a bound.
+func (c *client) holdEnd() error {
+	if c.answering.Load() {
+		return io.EOF
+	}
+	c.mu.Lock()
+	if isPast(c.deadline) {
+		c.mu.Unlock()
+		return os.ErrDeadlineExceeded
+	}
+	held := make(chan struct{})
+	c.held = held
+	c.mu.Unlock()
+	timer := time.NewTimer(c.patience)
+	defer timer.Stop()
+	for {
+		select {
+		case <-held:
+			return os.ErrDeadlineExceeded
+		case <-c.ctx.Done():
+			return io.EOF
+		case <-timer.C:
+			if !c.answering.Load() {
+				return io.EOF
+			}
+		}
+	}
+}
+
+func isPast(deadline time.Time) bool { return !deadline.IsZero() && time.Until(deadline) <= 0 }
+
+// SetReadDeadline is how net/http ends its reading ahead.
+func (c *client) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	c.deadline = t
+	if c.held != nil && isPast(t) {
+		close(c.held)
+		c.held = nil
+	}
+	c.mu.Unlock()
+	return c.Conn.SetReadDeadline(t) //nolint:wrapcheck // it is a connection's method
 }
 
 // cutInput keeps the unread rest of a request from being taken for the next one.

@@ -1,7 +1,6 @@
 package httpproxy
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -10,22 +9,23 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"dispatch/dispatcher"
-	"dispatch/listeners"
 )
 
 const established = "HTTP/1.1 200 Connection established\r\n\r\n"
 
-func connectTo(host string) string { return "CONNECT " + host + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n" }
+func connectTo(host string) string {
+	return "CONNECT " + host + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
+}
 
 // echo sends back what it reads, and its end.
 func echo(p *peer) {
-	_, err := io.Copy(p.TCPConn, p.br)
-	p.must(err)
+	if _, err := io.Copy(p.TCPConn, p.br); err != nil && !errors.Is(err, net.ErrClosed) {
+		p.must(err)
+	}
 }
 
 // tunnel opens one through the gateway.
@@ -187,8 +187,8 @@ func TestConnectRefuses(t *testing.T) {
 		{"a'b:443", "neither"},
 		{"http://origin:80/", "400"},
 		{"/path", "names no host"},
-		{"[::1%lo]:443", "400"},   // net/http's own page, as the next ones
-		{"origin:http", "400"},    // no number
+		{"[::1%lo]:443", "400"}, // net/http's own page, as the next ones
+		{"origin:http", "400"},  // no number
 		{"[127.0.0.1]:443", "400"},
 		{"::1:443", "400"},
 		{"*", "400"},
@@ -295,25 +295,38 @@ func TestOutcomeOf(t *testing.T) {
 	}
 }
 
-// A client that leaves while its destination is being looked up ends that.
+// A client that leaves while its destination is being looked up ends that: at once when it breaks off, and after a
+// while when it only says that it has nothing more to send.
 func TestConnectClientLeavesDuringTheDial(t *testing.T) {
 	t.Parallel()
-	asked, ended := make(chan struct{}), make(chan error, 1)
-	f := start(t, fixtureConfig{resolver: dispatcher.ResolverFunc(func(ctx context.Context, _ string) ([]netip.Addr, error) {
-		close(asked)
-		<-ctx.Done()
-		ended <- ctx.Err()
-		return nil, ctx.Err()
-	})})
-	client := f.client()
-	client.send(connectTo("origin:80"))
-	<-asked
-	client.end()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("the look-up ended with %v", err)
-	}
-	if class := f.session().class(); class != dispatcher.Canceled {
-		t.Errorf("the record says %q", class)
+	for _, c := range []struct {
+		name  string
+		leave func(*peer)
+	}{
+		{"reset", (*peer).reset},
+		{"close", (*peer).end},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			asked, ended := make(chan struct{}), make(chan error, 1)
+			f := start(t, fixtureConfig{leaving: 50 * time.Millisecond, resolver: dispatcher.ResolverFunc(
+				func(ctx context.Context, _ string) ([]netip.Addr, error) {
+					close(asked)
+					<-ctx.Done()
+					ended <- ctx.Err()
+					return nil, ctx.Err()
+				})})
+			client := f.client()
+			client.send(connectTo("origin:80"))
+			<-asked
+			c.leave(client)
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Errorf("the look-up ended with %v", err)
+			}
+			if class := f.session().class(); class != dispatcher.Canceled {
+				t.Errorf("the record says %q", class)
+			}
+		})
 	}
 }
 
@@ -333,9 +346,6 @@ func TestConnectIgnoresTheEnvironment(t *testing.T) {
 	client.response("GET")
 	f.eventually("plain request's record", func() bool { return len(f.records.with("session closed")) == 1 })
 }
-
-// panicking is a Handler whose clients' connections break this package's assumptions: closing a tunnel panics.
-type panicking struct{ listeners.Handler }
 
 // A panic while a request is served ends that client only.
 func TestPanicEndsOneClientOnly(t *testing.T) {
@@ -361,17 +371,11 @@ func TestPanicEndsOneClientOnly(t *testing.T) {
 	client.response("GET")
 }
 
-// Thousands of connections leave nothing behind.
+// Connections that have ended leave nothing behind.
 func TestNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	f := start(t, fixtureConfig{})
 	o := newOrigin(t, echo)
-	descriptors := func() int {
-		var limit syscall.Rlimit
-		_ = limit
-		return 0
-	}
-	_ = descriptors
 	for range 50 {
 		client := f.tunnel(o)
 		client.send("x")
@@ -379,11 +383,5 @@ func TestNothingIsLeft(t *testing.T) {
 		client.end()
 	}
 	f.sessions(50)
-	f.eventually("no client is left", func() bool {
-		f.handler.mu.Lock()
-		defer f.handler.mu.Unlock()
-		return len(f.handler.clients) == 0
-	})
+	f.eventually("no client is left", func() bool { return f.clients() == 0 })
 }
-
-var _ = bytes.NewReader

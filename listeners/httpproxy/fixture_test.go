@@ -41,7 +41,8 @@ type fixtureConfig struct {
 	handshake time.Duration
 	timeout   time.Duration // of connecting
 	wrap      func(listeners.Handler) listeners.Handler
-	quiet     bool // no records
+	leaving   time.Duration // instead of endPatience
+	quiet     bool          // no records
 }
 
 func start(t testing.TB, c fixtureConfig) *fixture {
@@ -67,6 +68,9 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 		Uplinks: deadEnd(t), Resolver: resolver, Logger: log, ConnectTimeout: c.timeout,
 	})
 	f.handler = New(Config{Dispatcher: f.dispatcher, Logger: log, HandshakeTimeout: c.handshake})
+	if c.leaving != 0 {
+		f.handler.endPatience = c.leaving
+	}
 	var handler listeners.Handler = f.handler
 	if c.wrap != nil {
 		handler = c.wrap(handler)
@@ -162,6 +166,13 @@ func (f *fixture) session() record {
 }
 
 func (r record) class() dispatcher.Class { return dispatcher.Class(r.attrs["class"].String()) }
+
+// clients is the number of connections that the handler knows.
+func (f *fixture) clients() int {
+	f.handler.mu.Lock()
+	defer f.handler.mu.Unlock()
+	return len(f.handler.clients)
+}
 
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()

@@ -53,7 +53,9 @@ type Handler struct {
 	buffers    buffers
 	arrivals   chan *client
 	closed     chan struct{}
-	running    sync.WaitGroup // the accept loop, and every client until its connection's goroutine has ended
+	// endPatience is a constant but for tests.
+	endPatience time.Duration
+	running     sync.WaitGroup // the accept loop, and every client until its connection's goroutine has ended
 
 	mu      sync.Mutex
 	ended   bool
@@ -65,12 +67,13 @@ var _ listeners.Handler = (*Handler)(nil)
 // New makes a Handler and starts it.
 func New(c Config) *Handler {
 	h := &Handler{
-		dispatcher: c.Dispatcher,
-		log:        c.Logger,
-		pool:       newPool(c.Logger),
-		arrivals:   make(chan *client),
-		closed:     make(chan struct{}),
-		clients:    make(map[*client]struct{}),
+		dispatcher:  c.Dispatcher,
+		log:         c.Logger,
+		pool:        newPool(c.Logger),
+		arrivals:    make(chan *client),
+		closed:      make(chan struct{}),
+		endPatience: endPatience,
+		clients:     make(map[*client]struct{}),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
