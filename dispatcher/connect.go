@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -17,11 +16,12 @@ import (
 // Connect makes attempts over the route's pairs of line and destination until one succeeds. A failed attempt moves on
 // to the next pair; a slow one is overtaken: the next pair starts beside it, and the first to succeed wins
 // (RFC 8305 section 5). Lines not yet tried come first, then destinations not yet tried. A destination that refused
-// is not tried through another line. The session takes down the attempts; it may be nil. Errors are *Error.
+// is not tried through another line. The session takes down the attempts; it may be nil. The route is used up: it serves
+// one call. Errors are *Error.
 func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	r := &race{d: d, ctx: ctx, cancel: cancel, pairs: newPairs(route), session: s}
+	r := &race{d: d, ctx: ctx, cancel: cancel, pairs: pairs{lanes: route.lanes}, session: s}
 	r.run()
 	r.rivals.Wait()
 
@@ -115,7 +115,7 @@ const directOvertake = 250 * time.Millisecond
 // startRival is called by a slow attempt's timer, on a goroutine of its own.
 func (r *race) startRival() {
 	r.mu.Lock()
-	if r.over || r.pairs.left == 0 {
+	if r.over || r.pairs.dealtAll {
 		r.mu.Unlock()
 		return
 	}
@@ -229,65 +229,3 @@ func lineName(u *uplink.Uplink) string {
 
 // Direct is the name under which connections to local destinations are counted.
 const Direct = "direct"
-
-// pair is one attempt that can be made.
-type pair struct {
-	uplink      *uplink.Uplink
-	destination netip.AddrPort
-}
-
-// pairs deals out the pairs of a route.
-type pairs struct {
-	lanes []lane
-	tried []int                  // attempts a lane
-	seen  map[netip.AddrPort]int // attempts a destination; -1: ruled out
-	dealt map[pair]bool
-	left  int
-}
-
-func newPairs(route *Route) pairs {
-	p := pairs{
-		lanes: route.lanes,
-		tried: make([]int, len(route.lanes)),
-		seen:  make(map[netip.AddrPort]int),
-		dealt: make(map[pair]bool),
-	}
-	for _, l := range route.lanes {
-		p.left += len(l.destinations)
-	}
-	return p
-}
-
-// next deals the pair whose line has been tried least, among those the one whose destination has been tried
-// least, in the route's order.
-func (p *pairs) next() (pair, bool) {
-	bestLane, best := -1, pair{}
-	for n, l := range p.lanes {
-		if bestLane >= 0 && p.tried[n] >= p.tried[bestLane] {
-			continue
-		}
-		for _, dst := range l.destinations {
-			candidate := pair{l.uplink, dst}
-			if p.seen[dst] < 0 || p.dealt[candidate] {
-				continue
-			}
-			if bestLane != n || p.seen[dst] < p.seen[best.destination] {
-				bestLane, best = n, candidate
-			}
-		}
-	}
-	if bestLane < 0 {
-		p.left = 0
-		return pair{}, false
-	}
-	p.tried[bestLane]++
-	p.seen[best.destination]++
-	p.dealt[best] = true
-	p.left--
-	return best, true
-}
-
-// ruleOut keeps a destination from being dealt again, through any line.
-func (p *pairs) ruleOut(dst netip.AddrPort) {
-	p.seen[dst] = -1
-}

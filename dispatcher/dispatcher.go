@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"net"
 	"net/netip"
 	"sync"
@@ -123,10 +124,13 @@ func (d *Dispatcher) DialServer(ctx context.Context, network string, server neti
 	if direct {
 		return dialServer(ctx, network, server, uplink.DialDirectTCP, uplink.DialDirectUDP)
 	}
-	if len(lines) == 0 {
+	if lines == 0 {
 		return nil, noUplink(server.String(), []netip.AddrPort{server}, view)
 	}
-	u := lines[(d.turn.Add(1)-1)%uint64(len(lines))]
+	for skip := (d.turn.Add(1) - 1) % uint64(bits.OnesCount64(lines)); skip > 0; skip-- {
+		lines &= lines - 1 // drops the lowest
+	}
+	u := view.Lines[bits.TrailingZeros64(lines)].Uplink
 	return dialServer(ctx, network, server, u.DialTCP, u.DialUDP)
 }
 

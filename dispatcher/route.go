@@ -13,13 +13,24 @@ import (
 type Route struct {
 	host  string
 	lanes []lane
+
+	// Room for what most routes need, in one allocation.
+	fewLanes        [4]lane
+	eligible, order [4]*uplink.Uplink
 }
 
 // lane is one line with the destinations it reaches.
 type lane struct {
 	uplink       *uplink.Uplink // nil: direct, unbound
 	destinations []netip.AddrPort
+
+	// Kept by pairs.
+	tried int    // attempts
+	dealt uint64 // destinations, by place
 }
+
+// maxDestinations is how many addresses of a name are tried at most: one bit each.
+const maxDestinations = 64
 
 // Uplink returns the line that is to be tried first, nil for a destination that is dialled directly.
 func (r *Route) Uplink() *uplink.Uplink { return r.lanes[0].uplink }
@@ -40,9 +51,10 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 	}
 
 	route := &Route{host: req.Host}
+	route.lanes = route.fewLanes[:0]
 	var direct []netip.AddrPort
-	var families uplink.Family
-	reach := make([][]netip.AddrPort, len(view.Lines)) // by uplink
+	var few [8]uint64
+	reach := few[:0] // by destination: the set of uplinks that reach it
 	for _, dst := range destinations {
 		place := view.Place(dst.Addr())
 		if dst.Addr().IsUnspecified() || d.protects(dst, place) {
@@ -55,15 +67,12 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 		if local {
 			direct = append(direct, dst)
 		}
-		for _, u := range lines {
-			reach[u.Number] = append(reach[u.Number], dst)
-			families |= uplink.FamilyOf(dst.Addr())
-		}
+		reach = append(reach, lines)
 	}
 	if len(direct) > 0 {
 		route.lanes = append(route.lanes, lane{destinations: direct})
 	}
-	d.balance(route, req, reach, families)
+	d.balance(route, req, destinations, reach)
 	if len(route.lanes) == 0 {
 		return nil, noUplink(req.Host, destinations, view)
 	}
@@ -71,20 +80,46 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 }
 
 // balance adds a lane for each uplink that reaches something, in the strategy's order.
-func (d *Dispatcher) balance(route *Route, req *Request, reach [][]netip.AddrPort, families uplink.Family) {
-	choice := Choice{Request: req, Families: families}
+func (d *Dispatcher) balance(route *Route, req *Request, destinations []netip.AddrPort, reach []uint64) {
+	choice := Choice{Request: req, Eligible: route.eligible[:0]}
+	var any uint64
+	alike := true // every destination is reached by the same uplinks
+	for n, lines := range reach {
+		any |= lines
+		alike = alike && lines == reach[0]
+		if lines != 0 {
+			choice.Families |= uplink.FamilyOf(destinations[n].Addr())
+		}
+	}
+	if any == 0 {
+		return
+	}
 	for n, u := range d.uplinks.Uplinks() {
-		if len(reach[n]) > 0 {
+		if any&(1<<n) != 0 {
 			choice.Eligible = append(choice.Eligible, u)
 		}
 	}
-	if len(choice.Eligible) == 0 {
-		return
+	if alike {
+		destinations = interleave(destinations)
 	}
-	var buf [8]*uplink.Uplink
-	for _, u := range d.strategy.Order(buf[:0], choice) {
-		route.lanes = append(route.lanes, lane{uplink: u, destinations: interleave(reach[u.Number])})
+	for _, u := range d.strategy.Order(route.order[:0], choice) {
+		l := lane{uplink: u, destinations: destinations}
+		if !alike {
+			l.destinations = interleave(reached(destinations, reach, u))
+		}
+		route.lanes = append(route.lanes, l)
 	}
+}
+
+// reached returns the destinations that u reaches.
+func reached(destinations []netip.AddrPort, reach []uint64, u *uplink.Uplink) []netip.AddrPort {
+	var out []netip.AddrPort
+	for n, dst := range destinations {
+		if reach[n]&(1<<u.Number) != 0 {
+			out = append(out, dst)
+		}
+	}
+	return out
 }
 
 // resolve returns the host's destinations. A literal is not asked for.
@@ -99,6 +134,7 @@ func (d *Dispatcher) resolve(ctx context.Context, req *Request) ([]netip.AddrPor
 	if err != nil {
 		return nil, &Error{Step: StepResolve, Class: resolveClass(err), Host: req.Host, Err: err}
 	}
+	addrs = addrs[:min(len(addrs), maxDestinations)]
 	destinations := make([]netip.AddrPort, len(addrs))
 	for n, a := range addrs {
 		destinations[n] = netip.AddrPortFrom(a.Unmap(), req.Port)
@@ -106,16 +142,16 @@ func (d *Dispatcher) resolve(ctx context.Context, req *Request) ([]netip.AddrPor
 	return destinations, nil
 }
 
-// eligible returns the uplinks that can reach addr, and whether it is local and to be dialled unbound instead.
-func eligible(view *uplink.View, place uplink.Place, addr netip.Addr) (lines []*uplink.Uplink, direct bool) {
+// eligible returns the set of uplinks that can reach addr (bit n: Number n), and whether it is local and to be dialled
+// unbound instead.
+func eligible(view *uplink.View, place uplink.Place, addr netip.Addr) (lines uint64, direct bool) {
 	if place.Direct {
-		return nil, true
+		return 0, true
 	}
 	family := uplink.FamilyOf(addr)
 	for n := range view.Lines {
-		l := &view.Lines[n]
-		if l.Families&family != 0 && (place.Lines == 0 || place.Lines&(1<<n) != 0) {
-			lines = append(lines, l.Uplink)
+		if view.Lines[n].Families&family != 0 && (place.Lines == 0 || place.Lines&(1<<n) != 0) {
+			lines |= 1 << n
 		}
 	}
 	return lines, false

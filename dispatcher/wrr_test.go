@@ -165,7 +165,7 @@ func TestPairsTakeNewLinesThenNewDestinations(t *testing.T) {
 	t.Parallel()
 	lines := weighted(1, 1)
 	d := destinations("192.0.2.1", "192.0.2.2", "192.0.2.3")
-	p := newPairs(&Route{lanes: []lane{{lines[0], d}, {lines[1], d}}})
+	p := pairs{lanes: []lane{{uplink: lines[0], destinations: d}, {uplink: lines[1], destinations: d}}}
 	var got []string
 	for {
 		next, ok := p.next()
@@ -190,9 +190,9 @@ func TestPairsDealEachPairOnce(t *testing.T) {
 		for _, u := range weighted(make1(1 + rand.IntN(5))...) {
 			d := destinations("192.0.2.1", "2001:db8::1", "192.0.2.3")[:1+rand.IntN(3)]
 			total += len(d)
-			lanes = append(lanes, lane{u, d})
+			lanes = append(lanes, lane{uplink: u, destinations: d})
 		}
-		p := newPairs(&Route{lanes: lanes})
+		p := pairs{lanes: lanes}
 		seen := map[pair]bool{}
 		for next, ok := p.next(); ok; next, ok = p.next() {
 			if seen[next] {

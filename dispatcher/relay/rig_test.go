@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -272,31 +273,33 @@ func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// pattern returns bytes that no other offset or seed has alike.
+// pattern returns bytes that differ with the seed.
 func pattern(seed uint64, size int) []byte {
 	data := make([]byte, size)
-	newStream(seed).Read(data)
+	io.ReadFull(newStream(seed), data) //nolint:errcheck // never fails
 	return data
 }
 
-// newStream returns an endless reproducible stream.
-func newStream(seed uint64) *byteStream { return &byteStream{state: seed*2 + 1} }
+// newStream returns an endless reproducible stream. Its period fits in no buffer
+// or pipe a whole number of times, so a lost or doubled piece shows.
+func newStream(seed uint64) *byteStream {
+	const period = 1<<16 - 15
+	block := make([]byte, period+7)
+	state := seed*2 + 1
+	for i := 0; i < period; i += 8 {
+		state = state*6364136223846793005 + 1442695040888963407
+		binary.LittleEndian.PutUint64(block[i:], state^state>>33)
+	}
+	return &byteStream{block: block[:period]}
+}
 
-// byteStream is a linear congruential generator, eight bytes at a step.
 type byteStream struct {
-	state, left uint64
-	n           int
+	block []byte
+	at    int
 }
 
 func (s *byteStream) Read(p []byte) (int, error) {
-	for i := range p {
-		if s.n == 0 {
-			s.state = s.state*6364136223846793005 + 1442695040888963407
-			s.left, s.n = s.state, 8
-		}
-		p[i] = byte(s.left >> 56)
-		s.left <<= 8
-		s.n--
-	}
-	return len(p), nil
+	n := copy(p, s.block[s.at:])
+	s.at = (s.at + n) % len(s.block)
+	return n, nil
 }

@@ -1,0 +1,68 @@
+package dispatcher
+
+import (
+	"net/netip"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// pair is one attempt that can be made.
+type pair struct {
+	uplink      *uplink.Uplink // nil: direct
+	destination netip.AddrPort
+}
+
+// pairs deals out the pairs of a route, whose lanes it takes over.
+type pairs struct {
+	lanes    []lane
+	dealtAll bool
+
+	// Attempts by destination, ruledOut for one that is not to be tried again. The last one dealt is counted when
+	// the next is asked for, so that a request that needs but one, as most do, needs no map.
+	seen map[netip.AddrPort]int
+	last netip.AddrPort
+}
+
+const ruledOut = -1
+
+// next deals the pair whose line has been tried least, among those the one whose destination has been tried
+// least, in the route's order.
+func (p *pairs) next() (pair, bool) {
+	if p.last.IsValid() && p.seen[p.last] != ruledOut {
+		p.set(p.last, p.seen[p.last]+1)
+	}
+	lane, place := -1, 0
+	for n := range p.lanes {
+		l := &p.lanes[n]
+		if lane >= 0 && l.tried >= p.lanes[lane].tried {
+			continue
+		}
+		for m, dst := range l.destinations {
+			if l.dealt&(1<<m) != 0 || p.seen[dst] == ruledOut {
+				continue
+			}
+			if lane != n || p.seen[dst] < p.seen[l.destinations[place]] {
+				lane, place = n, m
+			}
+		}
+	}
+	if lane < 0 {
+		p.dealtAll = true
+		return pair{}, false
+	}
+	l := &p.lanes[lane]
+	l.tried++
+	l.dealt |= 1 << place
+	p.last = l.destinations[place]
+	return pair{l.uplink, p.last}, true
+}
+
+// ruleOut keeps a destination from being dealt again, through any line.
+func (p *pairs) ruleOut(dst netip.AddrPort) { p.set(dst, ruledOut) }
+
+func (p *pairs) set(dst netip.AddrPort, attempts int) {
+	if p.seen == nil {
+		p.seen = make(map[netip.AddrPort]int)
+	}
+	p.seen[dst] = attempts
+}
