@@ -139,20 +139,16 @@ func dialServer(
 	tcp func(context.Context, netip.AddrPort) (*net.TCPConn, error),
 	udp func(context.Context, netip.AddrPort) (*net.UDPConn, error),
 ) (net.Conn, error) {
-	// Typed nils must not become non-nil interfaces.
+	var conn net.Conn
+	err := fmt.Errorf("network %q is neither tcp nor udp", network)
 	switch network {
 	case "tcp":
-		if c, err := tcp(ctx, server); err == nil {
-			return c, nil
-		} else {
-			return nil, err
-		}
+		conn, err = tcp(ctx, server)
 	case "udp":
-		if c, err := udp(ctx, server); err == nil {
-			return c, nil
-		} else {
-			return nil, err
-		}
+		conn, err = udp(ctx, server)
 	}
-	return nil, fmt.Errorf("network %q is neither tcp nor udp", network)
+	if err != nil {
+		return nil, err // not conn: a nil pointer in an interface is not nil
+	}
+	return conn, nil
 }

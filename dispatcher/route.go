@@ -82,20 +82,20 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 // balance adds a lane for each uplink that reaches something, in the strategy's order.
 func (d *Dispatcher) balance(route *Route, req *Request, destinations []netip.AddrPort, reach []uint64) {
 	choice := Choice{Request: req, Eligible: route.eligible[:0]}
-	var any uint64
+	var reachers uint64
 	alike := true // every destination is reached by the same uplinks
 	for n, lines := range reach {
-		any |= lines
+		reachers |= lines
 		alike = alike && lines == reach[0]
 		if lines != 0 {
 			choice.Families |= uplink.FamilyOf(destinations[n].Addr())
 		}
 	}
-	if any == 0 {
+	if reachers == 0 {
 		return
 	}
 	for n, u := range d.uplinks.Uplinks() {
-		if any&(1<<n) != 0 {
+		if reachers&(1<<n) != 0 {
 			choice.Eligible = append(choice.Eligible, u)
 		}
 	}

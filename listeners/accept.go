@@ -2,7 +2,6 @@ package listeners
 
 import (
 	"errors"
-	"log/slog"
 	"net"
 	"runtime/debug"
 	"time"
@@ -58,7 +57,7 @@ func (s *Server) serve(l *listener, c *Conn) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			s.log.Error("serving a client panicked", "listener", l.name, "client", c.Client().String(),
-				"cause", cause, slog.String("stack", string(debug.Stack())))
+				"cause", cause, "stack", string(debug.Stack()))
 			s.closeConn(c)
 		}
 	}()

@@ -1,3 +1,5 @@
+// Package uplink is one line out of the machine: what the user calls it, the interface and the source addresses it
+// stands for at the moment, and connections that leave by it and by no other.
 package uplink
 
 import "net/netip"

@@ -128,7 +128,8 @@ func (n *rtnetlink) send(kind, flags uint16, payload []byte) error {
 	b = binary.NativeEndian.AppendUint16(b, flags|unix.NLM_F_REQUEST)
 	b = binary.NativeEndian.AppendUint32(b, n.seq)
 	b = binary.NativeEndian.AppendUint32(b, 0) // the kernel fills in the sender
-	n.req = append(b, payload...)
+	b = append(b, payload...)
+	n.req = b
 	// An unconnected netlink socket writes to the kernel.
 	if _, err := unix.Write(n.fd, n.req); err != nil {
 		return fmt.Errorf("send to netlink: %w", err)

@@ -1,6 +1,7 @@
 package socks
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 	"time"
 
 	socks5 "github.com/armon/go-socks5"
-	netcontext "golang.org/x/net/context"
 
 	"dispatch/dispatcher"
 	"dispatch/listeners"
@@ -109,12 +109,12 @@ type anyone struct{}
 func (anyone) Valid(_, _ string) bool { return true }
 
 // Resolve leaves names alone: resolving is the dispatcher's.
-func (s *session5) Resolve(ctx netcontext.Context, _ string) (netcontext.Context, net.IP, error) {
+func (s *session5) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
 	return ctx, nil, nil
 }
 
 // Allow is called when the request has been read: the handshake is over.
-func (s *session5) Allow(ctx netcontext.Context, req *socks5.Request) (netcontext.Context, bool) {
+func (s *session5) Allow(ctx context.Context, req *socks5.Request) (context.Context, bool) {
 	if err := s.SetDeadline(time.Time{}); err != nil {
 		s.handler.log.Debug("clearing a client's deadline failed", "client", s.Client().String(), "error", err)
 	}
@@ -130,7 +130,7 @@ func (s *session5) Allow(ctx netcontext.Context, req *socks5.Request) (netcontex
 }
 
 // dial is the library's Dial. The address it hands over is not used: a hostile name could be read in two ways.
-func (s *session5) dial(netcontext.Context, string, string) (net.Conn, error) {
+func (s *session5) dial(context.Context, string, string) (net.Conn, error) {
 	conn, err := s.handler.dialer.Dial(s.ctx, s.request)
 	if err != nil {
 		s.reply = replyOf(dispatcher.ClassOf(err))
@@ -161,6 +161,7 @@ func (s *session5) Read(p []byte) (int, error) {
 // 01 nor 06.
 func (s *session5) Write(p []byte) (int, error) {
 	if s.reply != succeeded && len(p) >= shortestReplyMessage && p[offsetOfReply] != succeeded {
+		p = bytes.Clone(p)
 		p[offsetOfReply] = s.reply
 	}
 	return s.Conn.Write(p)

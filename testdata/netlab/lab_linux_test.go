@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -231,7 +232,7 @@ func TestOneLabAtATime(t *testing.T) {
 	var labs atomic.Int32
 	t.Run("side by side", func(t *testing.T) {
 		for i := range 3 {
-			t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Run(strconv.Itoa(i), func(t *testing.T) {
 				t.Parallel()
 				New(t, Config{Uplinks: []Uplink{{}}})
 				if n := labs.Add(1); n != 1 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -95,7 +96,7 @@ func (l *Lab) plug(ln *line) (err error) {
 		return err
 	}
 	ln.clientUp, ln.ispUp = true, true
-	err = writeSysctls([]sysctl{{"ipv4/conf/" + ln.cfg.Name + "/rp_filter", fmt.Sprint(ln.cfg.RPFilter)}})
+	err = writeSysctls([]sysctl{{"ipv4/conf/" + ln.cfg.Name + "/rp_filter", strconv.Itoa(ln.cfg.RPFilter)}})
 	if err != nil {
 		return err
 	}
