@@ -3,6 +3,7 @@ package relay
 import (
 	"runtime"
 	"testing"
+	"time"
 )
 
 // endings are the ways a session may end. Each is told by what the applications
@@ -93,6 +94,29 @@ var endings = []struct {
 		if n := r.client.getsReset(100_000); n != 100_000 {
 			r.tb.Errorf("got %d bytes", n)
 		}
+		r.endsReset(Destination)
+	}},
+	{name: "reset behind a body that the client is slow to take", linux: true, script: func(r *rig) {
+		const size = 400_000
+		r.server.send(pattern(1, size))
+		r.counted(0, size)
+		if queued(r.nearTCP) == 0 {
+			r.tb.Fatal("the client's kernel took everything: nothing is tested")
+		}
+		r.server.reset()
+		time.Sleep(patienceReset / 5)
+		r.client.gets(pattern(1, size))
+		r.client.getsReset(0)
+		r.endsReset(Destination)
+	}},
+	{name: "FIN and reset before either is read", linux: true, script: func(r *rig) {
+		// The relay is busy with a slow client when both arrive.
+		size := r.stall()
+		r.server.fin()
+		eventually(r.tb, "the FIN to arrive", func() bool { return queued(r.server.conn) == 0 })
+		r.server.reset()
+		r.client.getsFIN(size)
+		r.client.broken()
 		r.endsReset(Destination)
 	}},
 	{name: "reset in the midst of an upload", racy: true, script: func(r *rig) {

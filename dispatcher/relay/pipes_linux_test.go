@@ -258,6 +258,7 @@ func lookForPipes(t *testing.T) {
 // the process may open no more descriptors.
 func TestFallsBackWithoutDescriptors(t *testing.T) {
 	e := splicedEngine()
+	e.bulkFrom = 1 // not before the limit is in force
 	r := newRig(t, e, whole)
 	var limit unix.Rlimit
 	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))

@@ -185,6 +185,22 @@ func TestForcedEndResetsTheOther(t *testing.T) {
 	}
 }
 
+// TestForcedEndWaitsForNobody has bytes on their way to a client who reads none.
+func TestForcedEndWaitsForNobody(t *testing.T) {
+	const size = 400_000
+	r := newRig(t, newEngine(), whole)
+	r.server.send(pattern(1, size))
+	r.counted(0, size)
+	began := time.Now()
+	must(t, r.far.Close())
+	if err := r.end(); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if took := time.Since(began); took >= patienceReset {
+		t.Errorf("the end took %v", took)
+	}
+}
+
 func TestManySessionsAtOnce(t *testing.T) {
 	const sessions, rounds = 200, 5
 	e := newEngine()

@@ -89,6 +89,7 @@ type rig struct {
 	tb             testing.TB
 	client, server *app
 	near, far      net.Conn // what Relay has: to the client, to the server
+	nearTCP        *net.TCPConn
 	farTCP         *net.TCPConn
 	counters       Counters
 	ended          chan error
@@ -98,7 +99,7 @@ func newRig(tb testing.TB, e *engine, wrap func(*net.TCPConn) net.Conn) *rig {
 	tb.Helper()
 	client, near := pair(tb)
 	far, server := pair(tb)
-	r := &rig{tb: tb, client: &app{tb, client}, server: &app{tb, server}, near: wrap(near), far: wrap(far), farTCP: far}
+	r := &rig{tb: tb, client: &app{tb, client}, server: &app{tb, server}, near: wrap(near), far: wrap(far), nearTCP: near, farTCP: far}
 	r.start(e)
 	return r
 }
@@ -140,6 +141,28 @@ func (r *rig) endsReset(side Side) {
 	if !errors.As(err, &e) || e.Side != side || !isReset(e.Err) {
 		r.tb.Errorf("Relay returned %v, want a reset of the %v", err, side)
 	}
+}
+
+// stall sends to the client, who reads nothing, until the relay is stuck, and
+// returns how much it was. All of it is with the relay or beyond it.
+func (r *rig) stall() (sent int64) {
+	r.tb.Helper()
+	must(r.tb, r.client.conn.SetReadBuffer(32<<10))
+	must(r.tb, r.nearTCP.SetWriteBuffer(32<<10))
+	must(r.tb, r.farTCP.SetReadBuffer(1<<20))
+	piece := make([]byte, 8<<10)
+	eventually(r.tb, "the relay to stall", func() bool {
+		r.server.send(piece)
+		sent += int64(len(piece))
+		eventually(r.tb, "a piece to arrive", func() bool { return queued(r.server.conn) == 0 })
+		counted := r.counters.Down.Load()
+		if counted == sent {
+			return false
+		}
+		time.Sleep(20 * time.Millisecond)
+		return counted == r.counters.Down.Load()
+	})
+	return sent
 }
 
 // pour sends zeros from an application until that fails, and then says how.

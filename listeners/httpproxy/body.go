@@ -65,7 +65,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	case err != nil && !isClosed(b.stopped):
 		b.broken = err
 	}
-	return n, err //nolint:wrapcheck // io.EOF must stay itself
+	return n, err
 }
 
 // await returns when the body is wanted, or when that has been left open for long enough.

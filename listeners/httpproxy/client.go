@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// endPatience is for how long a client that has ended its sending is taken to wait for a response.
-	endPatience = 5 * time.Second
+	// endPatience is for how long a client that has ended its sending is taken to wait for more of a response.
+	endPatience = 2 * time.Second
 	// lingerTime and lingerBytes bound what is still read of a client after the last response to it.
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 4 << 20
@@ -35,9 +35,9 @@ type client struct {
 	handed   bool      // but a tunnel's, which will close it
 	early    []byte    // what the client had sent behind its request when it was hijacked
 
-	waiting   atomic.Bool   // between two requests
-	answering atomic.Bool   // the response to the request under way has begun
-	patience  time.Duration // endPatience
+	waiting  atomic.Bool   // between two requests
+	writes   atomic.Int64  // counts beginnings and ends of writes
+	patience time.Duration // endPatience
 
 	mu       sync.Mutex
 	deadline time.Time     // of reads
@@ -104,7 +104,6 @@ func (h *Handler) stateChanged(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateActive:
 		c.waiting.Store(false)
-		c.answering.Store(false)
 		c.Idle(false)
 	case http.StateIdle:
 		// With the rest of an answered request in its way the connection is about to be closed, and is busy.
@@ -130,17 +129,14 @@ func (c *client) Read(p []byte) (int, error) {
 			err = c.holdEnd()
 		}
 	}
-	return n, err //nolint:wrapcheck // io.EOF must stay itself
+	return n, err
 }
 
 // holdEnd keeps a client's FIN from net/http, which reads one byte ahead while a request is served and would end that.
-// A client that has asked its question may well say that it has no more: only when it says so in the middle of the
-// answer has it left. (If it had left before, the answer will be met by a reset.) As nothing tells the two apart while
-// there is no answer, that is not waited for without a bound.
+// A client that has asked its question may well say that it has no more, and wait for the answer. One that has left says
+// the same; but its system will meet what is sent to it with a reset. So it has left when nothing has been sent for a
+// while.
 func (c *client) holdEnd() error {
-	if c.answering.Load() {
-		return io.EOF
-	}
 	c.mu.Lock()
 	if isPast(c.deadline) {
 		c.mu.Unlock()
@@ -149,20 +145,29 @@ func (c *client) holdEnd() error {
 	held := make(chan struct{})
 	c.held = held
 	c.mu.Unlock()
-	timer := time.NewTimer(c.patience)
-	defer timer.Stop()
-	for {
+	ticker := time.NewTicker(c.patience)
+	defer ticker.Stop()
+	for before := c.writes.Load(); ; {
 		select {
 		case <-held:
 			return os.ErrDeadlineExceeded
 		case <-c.ctx.Done():
 			return io.EOF
-		case <-timer.C:
-			if !c.answering.Load() {
+		case <-ticker.C:
+			now := c.writes.Load()
+			if writing := now%2 == 1; now == before && !writing {
 				return io.EOF
 			}
+			before = now
 		}
 	}
+}
+
+// Write sends to the client.
+func (c *client) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	defer c.writes.Add(1)
+	return c.Conn.Write(p)
 }
 
 func isPast(deadline time.Time) bool { return !deadline.IsZero() && time.Until(deadline) <= 0 }
@@ -176,7 +181,7 @@ func (c *client) SetReadDeadline(t time.Time) error {
 		c.held = nil
 	}
 	c.mu.Unlock()
-	return c.Conn.SetReadDeadline(t) //nolint:wrapcheck // it is a connection's method
+	return c.Conn.SetReadDeadline(t)
 }
 
 // cutInput keeps the unread rest of a request from being taken for the next one.

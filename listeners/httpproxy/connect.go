@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -103,7 +102,7 @@ func (t *tunnel) run() {
 	defer func() {
 		if cause := recover(); cause != nil {
 			t.h.log.Error("a tunnel panicked", "client", c.Client().String(), "cause", cause,
-				slog.String("stack", string(debug.Stack())))
+				"stack", string(debug.Stack()))
 			t.h.logClose(c.Abort())
 			t.h.logClose(t.dst.Close())
 		}

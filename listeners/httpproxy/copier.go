@@ -58,7 +58,7 @@ func (c *copier) read(src io.Reader) ([]byte, error) {
 	}
 	n, err := src.Read(buf)
 	c.fast = n >= smallBuffer
-	return buf[:n], err //nolint:wrapcheck // io.EOF must stay itself
+	return buf[:n], err
 }
 
 func (c *copier) release() {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +39,7 @@ type fixture struct {
 type fixtureConfig struct {
 	zone      map[string]string // beyond "origin", which is 127.0.0.1
 	resolver  dispatcher.Resolver
+	uplinks   *uplink.Set // instead of one that reaches nothing
 	handshake time.Duration
 	timeout   time.Duration // of connecting
 	wrap      func(listeners.Handler) listeners.Handler
@@ -60,12 +62,15 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 			return nil, fmt.Errorf("%w: %s", dispatcher.ErrNotFound, host)
 		})
 	}
+	if c.uplinks == nil {
+		c.uplinks = deadEnd(t)
+	}
 	log := slog.New(f.records)
 	if c.quiet {
 		log = slog.New(slog.DiscardHandler)
 	}
 	f.dispatcher = dispatcher.New(dispatcher.Config{
-		Uplinks: deadEnd(t), Resolver: resolver, Logger: log, ConnectTimeout: c.timeout,
+		Uplinks: c.uplinks, Resolver: resolver, Logger: log, ConnectTimeout: c.timeout,
 	})
 	f.handler = New(Config{Dispatcher: f.dispatcher, Logger: log, HandshakeTimeout: c.handshake})
 	if c.leaving != 0 {
@@ -146,6 +151,12 @@ func (r *records) with(message string) []record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(r.all), func(r record) bool { return r.message != message })
+}
+
+func (r *records) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = nil
 }
 
 // sessions waits until n sessions have ended, and fails when there are more.
@@ -273,18 +284,16 @@ func (f *fixture) client() *peer {
 	return p
 }
 
-// must is for goroutines, too.
+// must is for goroutines, too. What the end of the test has closed is no failure.
 func (p *peer) must(err error) {
-	if err != nil {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		p.t.Helper()
 		p.t.Error(err)
 	}
 }
 
 func (p *peer) end() {
-	if err := p.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		p.must(err)
-	}
+	p.must(p.Close())
 }
 
 func (p *peer) send(text string) {
@@ -330,6 +339,9 @@ func (p *peer) head() string {
 // rest reads to the end.
 func (p *peer) rest() (string, error) {
 	all, err := io.ReadAll(p.br)
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // by the end of the test
+	}
 	return string(all), err
 }
 
@@ -384,13 +396,26 @@ func ok(body string) string {
 
 // get is a request for the origin's root.
 func get(o origin, fields ...string) string {
-	return "GET " + o.url() + "/ HTTP/1.1\r\nHost: " + o.host() + "\r\n" + strings.Join(append(fields, "\r\n"), "\r\n")
+	request := "GET " + o.url() + "/ HTTP/1.1\r\nHost: " + o.host() + "\r\n"
+	for _, field := range fields {
+		request += field + "\r\n"
+	}
+	return request + "\r\n"
 }
 
-// clean fails unless the connection ended with a reset.
+// wantReset fails unless the connection ended with a reset.
 func wantReset(t testing.TB, err error) {
 	t.Helper()
 	if err == nil || !isReset(err) {
 		t.Errorf("the connection ended with %v, want a reset", err)
 	}
+}
+
+func portOf(t testing.TB, o origin) uint16 {
+	t.Helper()
+	n, err := strconv.ParseUint(o.port, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint16(n)
 }

@@ -286,17 +286,26 @@ func TestForwardKeepsRequestsApart(t *testing.T) {
 	f := start(t, fixtureConfig{})
 	got := make(chan string, 1)
 	o := newOrigin(t, func(p *peer) {
-		p.must(p.CloseWrite())
-		all, _ := p.rest()
-		got <- all
+		got <- p.head()
+		p.head() // the last chunk
+		p.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		got <- p.whole()
 	})
 	client := f.client()
 	client.send("POST " + o.url() + "/ HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" +
-		"0\r\n\r\nGET http://origin:1/second HTTP/1.1\r\nHost: a\r\n\r\n")
-	client.response("POST")
-	want := "POST / HTTP/1.1\r\nHost: " + o.host() + "\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-	if all := <-got; all != want {
-		t.Errorf("the origin read %q, want %q", all, want)
+		"0\r\n\r\nGET http://nobody/ HTTP/1.1\r\nHost: a\r\n\r\n")
+	if resp, _ := client.response("POST"); resp.StatusCode != 200 {
+		t.Errorf("the first request: %s", resp.Status)
+	}
+	if resp, _ := client.response("GET"); resp.StatusCode != 502 {
+		t.Errorf("the second request: %s", resp.Status)
+	}
+	want := "POST / HTTP/1.1\r\nHost: " + o.host() + "\r\nTransfer-Encoding: chunked\r\n\r\n"
+	if head := <-got; head != want {
+		t.Errorf("the origin read %q, want %q", head, want)
+	}
+	if rest := <-got; rest != "" {
+		t.Errorf("then the origin read %q", rest)
 	}
 }
 

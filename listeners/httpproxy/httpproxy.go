@@ -173,10 +173,9 @@ func (h *Handler) survive(c *client) {
 	if cause == nil {
 		return
 	}
-	//nolint:errorlint // a panic's value is compared, as net/http does
-	if cause != http.ErrAbortHandler {
+	if err, ok := cause.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 		h.log.Error("serving an HTTP client panicked", "client", c.Client().String(), "cause", cause,
-			slog.String("stack", string(debug.Stack())))
+			"stack", string(debug.Stack()))
 		h.logClose(c.Abort())
 	}
 	panic(http.ErrAbortHandler)

@@ -77,14 +77,14 @@ func (l *link) Read(p []byte) (int, error) {
 		l.head -= int64(n)
 	}
 	l.received = l.received || n > 0
-	return n, err //nolint:wrapcheck // io.EOF must stay itself
+	return n, err
 }
 
 // Write sends to the origin.
 func (l *link) Write(p []byte) (int, error) {
 	n, err := l.conn.Write(p)
 	l.written += int64(n)
-	return n, err //nolint:wrapcheck // it is a connection's Write
+	return n, err
 }
 
 // ReadFrom sends what comes of src, as it comes: bufio.Writer, which net/http copies bodies to, would collect it.

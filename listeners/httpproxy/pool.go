@@ -41,6 +41,7 @@ func keyOf(u *uplink.Uplink, req *dispatcher.Request) key {
 // pool keeps the idle links. A link is in it only while no request uses it.
 type pool struct {
 	log     *slog.Logger
+	limit   int // maxIdle
 	watches sync.WaitGroup
 
 	mu     sync.Mutex
@@ -50,7 +51,7 @@ type pool struct {
 }
 
 func newPool(log *slog.Logger) *pool {
-	return &pool{log: log, links: make(map[key][]*link)}
+	return &pool{log: log, limit: maxIdle, links: make(map[key][]*link)}
 }
 
 // take returns a live link that has not been idle for longer than limit, nil when there is none.
@@ -93,7 +94,7 @@ func (p *pool) put(l *link) {
 		return
 	}
 	var evicted *link
-	if p.count >= maxIdle {
+	if p.count >= p.limit {
 		evicted = p.any()
 		p.remove(evicted)
 	}

@@ -71,7 +71,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	case err != nil:
 		b.x.readErr = err
 	}
-	return n, err //nolint:wrapcheck // io.EOF must stay itself
+	return n, err
 }
 
 // WriteTo copies the body to the client, without holding anything back while it waits for more. goproxy's io.Copy
@@ -90,7 +90,7 @@ func (b *responseBody) WriteTo(dst io.Writer) (copied int64, err error) {
 			copied += int64(n)
 			if writeErr != nil {
 				x.writeErr = writeErr
-				return copied, writeErr //nolint:wrapcheck // goproxy's to see
+				return copied, writeErr
 			}
 			x.w.pending = len(data) <= heldBack
 		}

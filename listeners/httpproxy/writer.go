@@ -30,7 +30,6 @@ func (w *writer) WriteHeader(status int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.final, w.pending = true, true
-	w.client.answering.Store(true)
 	w.ResponseWriter.WriteHeader(status)
 }
 

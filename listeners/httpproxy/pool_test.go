@@ -1,0 +1,368 @@
+package httpproxy
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dispatch/dispatcher"
+	"dispatch/dispatcher/uplink"
+)
+
+// pooled is the number of idle links.
+func (f *fixture) pooled() int {
+	f.handler.pool.mu.Lock()
+	defer f.handler.pool.mu.Unlock()
+	n := 0
+	for _, links := range f.handler.pool.links {
+		n += len(links)
+	}
+	if n != f.handler.pool.count {
+		f.t.Errorf("%d links, counted as %d", n, f.handler.pool.count)
+	}
+	return n
+}
+
+// counting is an origin that counts its connections.
+func counting(t *testing.T, serve func(*peer)) (origin, *atomic.Int32) {
+	count := new(atomic.Int32)
+	return newOrigin(t, func(p *peer) {
+		count.Add(1)
+		serve(p)
+	}), count
+}
+
+// Requests that follow each other share a connection, of one client and of several, quickly and slowly.
+func TestPoolReuses(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	o, connections := counting(t, hello(t))
+	for n := range 6 {
+		client := f.client()
+		for _, method := range []string{"GET", "POST"} {
+			client.send(strings.Replace(get(o), "GET", method, 1))
+			client.response(method)
+		}
+		client.end()
+		if n%2 == 1 {
+			time.Sleep(2 * watchAfter) // the link is being watched then
+		}
+	}
+	records := f.sessions(12)
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	if first, second := records[0].attrs, records[1].attrs; first["attempts"].Int64() != 1 || second["attempts"].Int64() != 0 ||
+		second["destination"].String() != "127.0.0.1:"+o.port || second["down"].Int64() != int64(len(ok("hello"))) {
+		t.Errorf("%v, %v", first, second)
+	}
+}
+
+// Names that differ in case only are one host; ports are not.
+func TestPoolKeepsHostsApart(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{zone: map[string]string{"ORIGIN": "127.0.0.1", "other": "127.0.0.1"}})
+	o, connections := counting(t, hello(t))
+	client := f.client()
+	for _, host := range []string{"origin", "ORIGIN", "other", "127.0.0.1"} {
+		client.send("GET http://" + host + ":" + o.port + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
+		client.response("GET")
+	}
+	if n := connections.Load(); n != 3 {
+		t.Errorf("%d connections, want 3", n)
+	}
+}
+
+// A link that the server closes is noticed, and closed.
+func TestPoolNoticesTheEnd(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	o := newOrigin(t, func(p *peer) {
+		p.head()
+		p.send(ok("hello"))
+	})
+	client := f.client()
+	client.send(get(o))
+	client.response("GET")
+	f.eventually("no link is left", func() bool { return f.pooled() == 0 })
+}
+
+// A server that speaks without having been asked is not asked again.
+func TestPoolDropsTalkativeServers(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	say := make(chan string, 1)
+	o, connections := counting(t, func(p *peer) {
+		p.head()
+		p.send(ok("hello"))
+		p.send(<-say)
+		_, _ = p.rest()
+	})
+	client := f.client()
+	client.send(get(o))
+	client.response("GET")
+	f.eventually("a link is watched", func() bool { return f.watched() == 1 })
+	say <- ok("poison")
+	f.eventually("no link is left", func() bool { return f.pooled() == 0 })
+	client.send(get(o))
+	if _, body := client.response("GET"); body != "hello" {
+		t.Errorf("got %q", body)
+	}
+	say <- ""
+	if n := connections.Load(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func (f *fixture) watched() int {
+	f.handler.pool.mu.Lock()
+	defer f.handler.pool.mu.Unlock()
+	n := 0
+	for _, links := range f.handler.pool.links {
+		for _, l := range links {
+			if l.watching {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// What a server sends behind its response in the same breath is not the next one either.
+func TestPoolDropsWhatIsBehindAResponse(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	o, connections := counting(t, func(p *peer) {
+		head := p.head()
+		if strings.HasPrefix(head, "HEAD") {
+			p.send(ok("a body all the same"))
+		} else {
+			p.send(ok("hello") + ok("poison"))
+		}
+		_, _ = p.rest()
+	})
+	client := f.client()
+	for _, method := range []string{"GET", "HEAD", "GET"} {
+		client.send(strings.Replace(get(o), "GET", method, 1))
+		if _, body := client.response(method); method == "GET" && body != "hello" {
+			t.Errorf("got %q", body)
+		}
+	}
+	if n := connections.Load(); n != 3 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// A request that meets a connection that its server is just closing goes out again, once, on a new one, if it may be
+// repeated.
+func TestPoolRepeats(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		method, body string
+		repeated     bool
+	}{
+		{"GET", "", true}, {"HEAD", "", true}, {"PUT", "", true}, {"DELETE", "", true}, {"OPTIONS", "", true}, {"TRACE", "", true},
+		{"POST", "", false}, {"PATCH", "", false}, {"BREW", "", false}, {"PUT", "ab", false},
+	} {
+		t.Run(c.method+" "+c.body, func(t *testing.T) {
+			t.Parallel()
+			f := start(t, fixtureConfig{})
+			// The second request of the first connection is not answered.
+			var first atomic.Bool
+			o, connections := counting(t, func(p *peer) {
+				p.head()
+				p.send(ok(""))
+				if !first.Swap(true) {
+					p.head()
+					p.expect(c.body) // or it has not been begun, and the request may be repeated
+					return
+				}
+				_, _ = p.rest()
+			})
+			client := f.client()
+			client.send(get(o))
+			client.response("GET")
+			request := strings.Replace(get(o), "GET", c.method, 1)
+			if c.body != "" {
+				request = strings.TrimSuffix(request, "\r\n") + "Content-Length: 2\r\n\r\n" + c.body
+			}
+			client.send(request)
+			resp, _ := client.response(c.method)
+			if want := map[bool]int{true: 200, false: 502}[c.repeated]; resp.StatusCode != want {
+				t.Errorf("%s, want %d", resp.Status, want)
+			}
+			if want := map[bool]int32{true: 2, false: 1}[c.repeated]; connections.Load() != want {
+				t.Errorf("%d connections, want %d", connections.Load(), want)
+			}
+			f.sessions(2)
+		})
+	}
+}
+
+// Once is enough, and something of a response is too much.
+func TestPoolDoesNotRepeatForEver(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{"nothing": "", "half a response": "HTTP/1.1 "} {
+		f := start(t, fixtureConfig{})
+		var count atomic.Int32
+		o := newOrigin(t, func(p *peer) {
+			p.head()
+			if count.Add(1) == 1 {
+				p.send(ok(""))
+				p.head()
+				count.Add(1)
+			}
+			p.send(answer)
+		})
+		client := f.client()
+		client.send(get(o))
+		client.response("GET")
+		client.send(get(o))
+		if resp, _ := client.response("GET"); resp.StatusCode != 502 {
+			t.Errorf("%s: %s", name, resp.Status)
+		}
+		if want := map[string]int32{"": 3, "HTTP/1.1 ": 2}[answer]; count.Load() != want {
+			t.Errorf("%s: %d requests, want %d", name, count.Load(), want)
+		}
+	}
+}
+
+// A request with a body that waits for a 100 has not been begun, and may be repeated.
+func TestPoolRepeatsWhatWaits(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	var first atomic.Bool
+	o := newOrigin(t, func(p *peer) {
+		p.head()
+		if !first.Swap(true) {
+			p.send(ok(""))
+			p.head()
+			return
+		}
+		p.send("HTTP/1.1 100 Continue\r\n\r\n")
+		p.expect("ab")
+		p.send(ok("thanks"))
+	})
+	client := f.client()
+	client.send(get(o))
+	client.response("GET")
+	client.send("PUT " + o.url() + "/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+	client.expect("HTTP/1.1 100 Continue\r\n\r\n")
+	client.send("ab")
+	if resp, body := client.response("PUT"); body != "thanks" {
+		t.Errorf("%s %q", resp.Status, body)
+	}
+}
+
+// A reset of a new connection, before a response, may be the line's doing: another gets its chance.
+func TestRepeatsAfterAReset(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	var first atomic.Bool
+	o := newOrigin(t, func(p *peer) {
+		p.head()
+		if !first.Swap(true) {
+			p.reset()
+			return
+		}
+		p.send(ok("hello"))
+	})
+	client := f.client()
+	client.send(get(o))
+	if resp, body := client.response("GET"); body != "hello" {
+		t.Errorf("%s %q", resp.Status, body)
+	}
+	if r := f.session(); r.class() != "" || r.attrs["attempts"].Int64() != 2 {
+		t.Errorf("the record says %v", r)
+	}
+}
+
+// The pool holds no more than its bounds, and nothing after its end.
+func TestPoolBounds(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	var together sync.WaitGroup
+	together.Add(maxIdlePerKey + 4)
+	o := newOrigin(t, answering(func(string) string {
+		together.Done()
+		together.Wait()
+		return ok("")
+	}))
+	var clients []*peer
+	for range maxIdlePerKey + 4 {
+		client := f.client()
+		client.send(get(o))
+		clients = append(clients, client)
+	}
+	for _, client := range clients {
+		client.response("GET")
+	}
+	f.sessions(maxIdlePerKey + 4)
+	if n := f.pooled(); n != maxIdlePerKey {
+		t.Errorf("%d idle links, want %d", n, maxIdlePerKey)
+	}
+	f.close()
+	if n := f.pooled(); n != 0 {
+		t.Errorf("%d idle links after the end", n)
+	}
+}
+
+// Links are found by their line, and the one used last comes first; old ones are not for requests that cannot be
+// repeated. There is no time in this test but what it sets.
+func TestPoolTake(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	o := newOrigin(t, func(p *peer) { _, _ = p.rest() })
+	line := deadEnd(t).Uplinks()[0]
+	p := newPool(f.handler.log)
+	link1, link2, direct := f.link(o, line), f.link(o, line), f.link(o, nil)
+	for _, l := range []*link{link1, direct, link2} {
+		p.put(l)
+	}
+	p.mu.Lock()
+	link2.since = link2.since.Add(-time.Hour)
+	p.mu.Unlock()
+	if l := p.take(link1.key, time.Minute); l != nil {
+		t.Errorf("an old link was taken")
+	}
+	if l := p.take(link1.key, 2*time.Hour); l != link2 {
+		t.Errorf("not the last link was taken")
+	}
+	if l := p.take(direct.key, time.Minute); l != direct {
+		t.Errorf("another line's link was taken")
+	}
+	if l := p.take(direct.key, time.Minute); l != nil {
+		t.Errorf("a link was taken twice")
+	}
+	p.discard(link2)
+
+	p.limit = 2 // link1 and one more
+	p.put(direct)
+	p.put(f.link(o, nil))
+	if p.count != 2 {
+		t.Errorf("%d links are kept", p.count)
+	}
+	p.close()
+	late := f.link(o, nil)
+	p.put(late)
+	if _, err := late.conn.Write([]byte("x")); err == nil {
+		t.Error("a link was kept after the end")
+	}
+}
+
+// link connects to o and takes it for one of line.
+func (f *fixture) link(o origin, line *uplink.Uplink) *link {
+	f.t.Helper()
+	req := dispatcher.Request{Host: "origin", Port: portOf(f.t, o)}
+	route, err := f.dispatcher.Route(f.t.Context(), &req)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	conn, err := f.dispatcher.Connect(f.t.Context(), route, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return &link{conn: conn, key: keyOf(line, &req), buffers: &f.handler.buffers}
+}
