@@ -356,14 +356,46 @@ func TestSharesOverProtocols(t *testing.T) {
 			p := start(t, "--dns", dnsServer, "wan1@5", "wan2@3", "wan3@2")
 			for protocol, ask := range clients {
 				begin := time.Now()
-				got := shares(t, lab, p, ask, nameOfFour, 1000)
-				if want := [3]int{500, 300, 200}; got != want {
-					t.Errorf("%s: shares %v, want %v", protocol, got, want)
-				}
-				t.Logf("%s: 1000 connections shared %v in %s", protocol, got, time.Since(begin).Round(time.Millisecond))
+				exactShares(t, lab, p, protocol, nameOfFour, [3]int{500, 300, 200}, ask)
+				t.Logf("%s: 1000 connections shared 500:300:200 in %s", protocol, time.Since(begin).Round(time.Millisecond))
 			}
 		})
 	}
+}
+
+// exactShares asks as often as the wanted shares sum up to and fails unless each line served exactly its share. Where
+// the machine stalled so long that an attempt was overtaken, by design another line served that request: then the
+// run says nothing about the choice, and is repeated.
+func exactShares(t *testing.T, lab *netlab.Lab, p *process, protocol, host string, want [3]int, ask client) {
+	t.Helper()
+	n := want[0] + want[1] + want[2]
+	for try := 1; ; try++ {
+		before, overtakenBefore := p.closed(t)
+		got := shares(t, lab, p, ask, host, n)
+		if got == want || t.Failed() {
+			return
+		}
+		sessions, overtaken := p.closed(t)
+		for end := time.Now().Add(10 * time.Second); sessions < before+n && time.Now().Before(end); sessions, overtaken = p.closed(t) {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if overtaken == overtakenBefore || try == 5 {
+			t.Errorf("%s to %s: shares %v, want %v, with %d sessions overtaken", protocol, host, got, want, overtaken-overtakenBefore)
+			return
+		}
+		t.Logf("%s to %s: shares %v, with %d sessions overtaken by stalls of this machine; again", protocol, host, got, overtaken-overtakenBefore)
+	}
+}
+
+// closed counts the records of sessions, and those that took more than one attempt.
+func (p *process) closed(t *testing.T) (sessions, overtaken int) {
+	t.Helper()
+	log, err := os.ReadFile(p.logFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions = strings.Count(string(log), "session closed")
+	return sessions, sessions - strings.Count(string(log), `"attempts":1,`) - strings.Count(string(log), `"attempts":0,`)
 }
 
 // shares asks n times, some at once, and counts by line.
@@ -406,9 +438,7 @@ func TestNamesOfEachKind(t *testing.T) {
 		for host, want := range map[string][3]int{
 			nameOfFour: {50, 0, 20}, nameOfSix: {0, 42, 28}, nameOfBoth: {35, 21, 14},
 		} {
-			if got := shares(t, lab, p, ask, host, 70); got != want {
-				t.Errorf("%s to %s: shares %v, want %v", protocol, host, got, want)
-			}
+			exactShares(t, lab, p, protocol, host, want, ask)
 		}
 		// Its first address is silent: a line's attempt there is overtaken by another line's at the living one.
 		if got := shares(t, lab, p, ask, nameOfDead, 14); got[0]+got[2] != 14 {

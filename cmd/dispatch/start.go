@@ -108,6 +108,11 @@ func (c *startCommand) Run(ctx context.Context, cli *commands, to terminal) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
+	// From the first line of output on, a signal is a request to end, not to die.
+	end, snapshot := make(chan os.Signal, 2), make(chan os.Signal, 1)
+	notifySignals(end, snapshot)
+	defer signal.Stop(end)
+	defer signal.Stop(snapshot)
 	g, err := newGateway(p, lines, log.logger)
 	if err != nil {
 		return err
@@ -119,7 +124,7 @@ func (c *startCommand) Run(ctx context.Context, cli *commands, to terminal) (err
 	if err := printStart(to, g, log.where); err != nil {
 		return err
 	}
-	return g.serve(p.grace, to)
+	return g.serve(p.grace, to, end, snapshot)
 }
 
 // chooseUplinks makes the uplinks the user named, or, for none, the automatic choice.
@@ -148,11 +153,7 @@ func chooseUplinks(specs []uplink.Spec) (*uplink.Set, error) {
 }
 
 // serve accepts clients until a signal asks to end: the first lets sessions finish within grace, the second does not.
-func (g *gateway) serve(grace time.Duration, to terminal) error {
-	end, snapshot := make(chan os.Signal, 2), make(chan os.Signal, 1)
-	notifySignals(end, snapshot)
-	defer signal.Stop(end)
-	defer signal.Stop(snapshot)
+func (g *gateway) serve(grace time.Duration, to terminal, end, snapshot <-chan os.Signal) error {
 	g.server.Start()
 	for {
 		select {

@@ -96,8 +96,8 @@ func TestNoResponse(t *testing.T) {
 		"garbage":     func(p *peer) { p.send("220 mail.example ESMTP\r\n\r\n") },
 		"half a head": func(p *peer) { p.send("HTTP/1.1 200 OK\r\nContent-") },
 		"no status":   func(p *peer) { p.send("HTTP/1.1 099 What\r\n\r\n") },
-		"endless head": func(p *peer) {
-			_, _ = io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\n"+strings.Repeat("X: "+strings.Repeat("x", 1000)+"\r\n", 1100))
+		"too long a head": func(p *peer) {
+			_, _ = io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\n"+strings.Repeat("X: "+strings.Repeat("x", 1000)+"\r\n", 1100)+"\r\n")
 		},
 		"unasked switch":  func(p *peer) { p.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n") },
 		"lengths differ":  func(p *peer) { p.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab") },
@@ -343,5 +343,31 @@ func TestHeadsHaveADeadline(t *testing.T) {
 	client.send("GET http://origin/ HTTP/1.1\r\n")
 	if rest := client.whole(); rest != "" {
 		t.Errorf("got %q", rest)
+	}
+}
+
+// The last response on a connection is followed by a FIN, whatever the client still sends: a reset could destroy it.
+func TestLastResponseEndsCleanly(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	o := newOrigin(t, hello(t))
+	for _, request := range []string{
+		get(o, "Connection: close"),
+		"GET " + o.url() + "/ HTTP/1.0\r\n\r\n",
+		"POST http://nobody/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+		"POST http://origin:0/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+		"GET http://origin/ HTTP/1.1\r\n\r\n", // without Host
+		connectTo("nobody:80"),
+	} {
+		client := f.client()
+		client.send(request)
+		if _, err := client.br.Peek(1); err != nil {
+			t.Fatal(err)
+		}
+		client.send(strings.Repeat("x", 100_000))
+		client.must(client.CloseWrite())
+		if all := client.whole(); !strings.HasPrefix(all, "HTTP/1.") {
+			t.Errorf("%q: got %q", request, all)
+		}
 	}
 }

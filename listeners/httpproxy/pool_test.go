@@ -279,6 +279,21 @@ func TestRepeatsAfterAReset(t *testing.T) {
 	}
 }
 
+// A server that takes a new connection and ends it without a word has said what it has to say.
+func TestDoesNotRepeatAfterACleanEnd(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	o, connections := counting(t, func(p *peer) { p.head() })
+	client := f.client()
+	client.send(get(o))
+	if resp, body := client.response("GET"); resp.StatusCode != 502 {
+		t.Errorf("%s %q", resp.Status, body)
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 // The pool holds no more than its bounds, and nothing after its end.
 func TestPoolBounds(t *testing.T) {
 	t.Parallel()
