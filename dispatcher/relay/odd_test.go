@@ -76,7 +76,7 @@ func TestNoHalfClose(t *testing.T) {
 		r := &rig{tb: t, near: near, far: far}
 		r.start(newEngine())
 		go func() {
-			client.Write([]byte("all"))
+			_, _ = client.Write([]byte("all"))
 			client.Close()
 		}()
 		if got, err := io.ReadAll(server); string(got) != "all" || err != nil {
@@ -95,7 +95,7 @@ func TestClosedOnce(t *testing.T) {
 	ends := map[string]func(r *rig){
 		"FIN": func(r *rig) {
 			r.client.fin()
-			r.server.rest() // to a FIN, or without CloseWrite to the close
+			_, _ = r.server.rest() // to a FIN, or without CloseWrite to the close
 			r.server.conn.Close()
 		},
 		"client reset":      func(r *rig) { r.client.reset() },

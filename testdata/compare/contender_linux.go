@@ -103,7 +103,7 @@ func (f *fieldMaker) addOurs(dir string) error {
 }
 
 // addTwice adds a program, and, where the user wants that, a second one that runs as another user.
-func (f *fieldMaker) addTwice(name string, make func(as *identity) (*proxy, error)) error {
+func (f *fieldMaker) addTwice(name string, start func(as *identity) (*proxy, error)) error {
 	identities := []*identity{nil}
 	if f.o.user != "" {
 		as, err := identify(f.o.user)
@@ -116,7 +116,7 @@ func (f *fieldMaker) addTwice(name string, make func(as *identity) (*proxy, erro
 		if !f.wanted(as.mark(name)) {
 			continue
 		}
-		p, err := make(as)
+		p, err := start(as)
 		if err != nil {
 			return err
 		}

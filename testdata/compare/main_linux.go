@@ -83,7 +83,7 @@ func provideDispatch(o options, path string) error {
 	build := exec.CommandContext(context.Background(), "go", "build", "-o", path, "dispatch/cmd/dispatch")
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
-		return fmt.Errorf("build dispatch: %v; run this inside the module, or name a binary with -dispatch", err)
+		return fmt.Errorf("build dispatch: %w; run this inside the module, or name a binary with -dispatch", err)
 	}
 	return nil
 }

@@ -64,7 +64,8 @@ func parseOptions(args []string) (options, error) {
 	if err := f.Parse(args); err != nil {
 		return options{}, err
 	}
-	return o, o.check(f.Args())
+	err := o.check(f.Args())
+	return o, err
 }
 
 func (o *options) check(rest []string) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -67,7 +68,7 @@ func (p *proxy) configure(lines ...string) (string, error) {
 func microsocks(ctx context.Context, plant *plant, p *proxy, _ netip.AddrPort) error {
 	p.version = packageVersion(ctx, "microsocks")
 	p.socks = plant.address()
-	p.argv = append(p.argv, "-i", loopback.String(), "-p", fmt.Sprint(p.socks.Port()))
+	p.argv = append(p.argv, "-i", loopback.String(), "-p", strconv.Itoa(int(p.socks.Port())))
 	return nil
 }
 
