@@ -104,7 +104,7 @@ func TestPipeOfABrokenFlow(t *testing.T) {
 	})
 	r.client.reset()
 	r.endsReset(Client)
-	_ = <-poured
+	<-poured //nolint:errcheck // only its end is waited for
 	if _, lent := e.pipes.pipes(); lent != 0 {
 		t.Errorf("%d pipes are still lent", lent)
 	}
@@ -166,7 +166,7 @@ func TestDescriptorsComeBack(t *testing.T) {
 				case 3:
 					near.Close()
 				}
-				_ = <-ended
+				<-ended //nolint:errcheck // only its end is waited for
 				client.Close()
 				server.Close()
 			})

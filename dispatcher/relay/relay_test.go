@@ -86,7 +86,7 @@ func TestCountersOfAStalledFlow(t *testing.T) {
 				return stalled
 			})
 			r.server.reset()
-			_ = <-poured
+			<-poured //nolint:errcheck // only its end is waited for
 			// The reset is passed on when the client stops taking, so it gets
 			// all that was counted, if it reads by then.
 			n, err := r.client.rest()
@@ -140,7 +140,7 @@ func TestForcedEnd(t *testing.T) {
 		{"flowing", func(r *rig) func() {
 			poured := r.server.pour()
 			r.client.gets(make([]byte, 300_000))
-			return func() { _ = <-poured }
+			return func() { <-poured } //nolint:errcheck // only its end is waited for
 		}},
 	}
 	for _, m := range modes {
