@@ -11,10 +11,6 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// continueTimeout is how long a server that was asked for a 100 (Continue) may leave the question open, for many never
-// answer it (RFC 9110 section 10.1.1). It is what clients allow, too.
-const continueTimeout = time.Second
-
 var errNotSent = errors.New("the rest of the request was not asked for")
 
 // requestBody is a request's body, read by the goroutine that sends it to the origin while the one that serves the
@@ -23,14 +19,17 @@ type requestBody struct {
 	src      io.Reader
 	in       *http.Request
 	trailers http.Header // of the outgoing request, filled at the end
-	// ask tells the client to go on, when it waits for that; nil when it does not.
-	ask func()
+	// ask tells the client to go on, unless it is too late for that; nil when the client does not wait.
+	ask func() bool
+	// patience is for how long the origin may leave that question open.
+	patience time.Duration
 
 	started atomic.Bool // the client's body has been read from
 	broken  error       // what reading from the client failed with
 	sendErr error       // what the sending failed with; like broken, to be read when the sender has ended
 
 	asking  sync.Once
+	wanted  bool          // of the sender
 	proceed chan struct{} // closed when the origin wants the body
 	stopped chan struct{} // closed when it is not to be read any more
 	sender  chan struct{} // closed when the sender has ended; nil when there was none
@@ -38,14 +37,14 @@ type requestBody struct {
 
 // open readies the body for being sent; once more for a retry, when nothing was read.
 func (b *requestBody) open() {
-	b.asking = sync.Once{}
+	b.asking, b.wanted = sync.Once{}, false
 	b.proceed, b.stopped, b.sender = make(chan struct{}), make(chan struct{}), make(chan struct{})
 }
 
 // Read waits until the body is wanted, and reads from the client.
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.asking.Do(b.await)
-	if isClosed(b.stopped) {
+	if !b.wanted {
 		return 0, errNotSent
 	}
 	b.started.Store(true) // before the look at stopped, for stop looks in the other order
@@ -68,20 +67,22 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// await returns when the body is wanted, or when that has been left open for long enough.
+// await returns when the body is wanted, or not, or when that has been left open for long enough.
 func (b *requestBody) await() {
 	if b.ask == nil {
+		b.wanted = true
 		return
 	}
-	timer := time.NewTimer(continueTimeout)
+	timer := time.NewTimer(b.patience)
 	defer timer.Stop()
 	select {
 	case <-b.proceed:
+		b.wanted = true
 	case <-b.stopped:
 	case <-timer.C:
 		// net/http would tell the client by itself at the first read, but without regard to what the other
 		// goroutine may be writing to it.
-		b.ask()
+		b.wanted = b.ask()
 	}
 }
 

@@ -14,13 +14,8 @@ import (
 	"dispatch/listeners"
 )
 
-const (
-	// endPatience is for how long a client that has ended its sending is taken to wait for more of a response.
-	endPatience = 2 * time.Second
-	// lingerTime and lingerBytes bound what is still read of a client after the last response to it.
-	lingerTime  = 500 * time.Millisecond
-	lingerBytes = 4 << 20
-)
+// lingerBytes bounds what is still read of a client after the last response to it.
+const lingerBytes = 4 << 20
 
 // client is a client's connection in the eyes of net/http's server.
 type client struct {
@@ -35,9 +30,9 @@ type client struct {
 	handed   bool      // but a tunnel's, which will close it
 	early    []byte    // what the client had sent behind its request when it was hijacked
 
-	waiting  atomic.Bool   // between two requests
-	writes   atomic.Int64  // counts beginnings and ends of writes
-	patience time.Duration // endPatience
+	waiting atomic.Bool  // between two requests
+	writes  atomic.Int64 // counts beginnings and ends of writes
+	limits  limits
 
 	mu       sync.Mutex
 	deadline time.Time     // of reads
@@ -68,7 +63,7 @@ func (h *Handler) welcome(ctx context.Context, conn *listeners.Conn) (*client, b
 		h.log.Debug("clearing a client's deadline failed", "client", conn.Client().String(), "error", err)
 		return nil, false
 	}
-	c := &client{Conn: conn, patience: h.endPatience}
+	c := &client{Conn: conn, limits: h.limits}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -145,7 +140,7 @@ func (c *client) holdEnd() error {
 	held := make(chan struct{})
 	c.held = held
 	c.mu.Unlock()
-	ticker := time.NewTicker(c.patience)
+	ticker := time.NewTicker(c.limits.ended)
 	defer ticker.Stop()
 	for before := c.writes.Load(); ; {
 		select {
@@ -198,7 +193,7 @@ func (c *client) Close() error {
 
 // linger sends a FIN and waits for the client's. Whatever fails here ends the waiting, and the connection is closed.
 func (c *client) linger() {
-	if c.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+	if c.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(c.limits.linger)) != nil {
 		return
 	}
 	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)

@@ -36,6 +36,10 @@ func (h *Handler) tunnel(c *client, w http.ResponseWriter, r *http.Request) {
 		t.abandon()
 	}()
 	h.proxy.ServeHTTP(&writer{ResponseWriter: w, client: c, request: r}, r)
+	if !c.hijacked { // its connection has broken meanwhile; net/http would answer with a 200
+		h.logClose(c.Abort())
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // abandon closes a destination that never became a tunnel's.

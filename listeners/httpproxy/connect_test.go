@@ -302,7 +302,7 @@ func TestConnectClientLeavesDuringTheDial(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			asked, ended := make(chan struct{}), make(chan error, 1)
-			f := start(t, fixtureConfig{leaving: 50 * time.Millisecond, resolver: dispatcher.ResolverFunc(
+			f := start(t, fixtureConfig{limits: limits{ended: 50 * time.Millisecond}, resolver: dispatcher.ResolverFunc(
 				func(ctx context.Context, _ string) ([]netip.Addr, error) {
 					close(asked)
 					<-ctx.Done()

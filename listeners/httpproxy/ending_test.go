@@ -179,7 +179,7 @@ func TestClientLeaves(t *testing.T) {
 		for _, leave := range []string{"fin", "reset"} {
 			t.Run(s.name+", "+leave, func(t *testing.T) {
 				t.Parallel()
-				f := start(t, fixtureConfig{leaving: 50 * time.Millisecond})
+				f := start(t, fixtureConfig{limits: limits{ended: 50 * time.Millisecond}})
 				started, ended := make(chan struct{}), make(chan string, 1)
 				o := newOrigin(t, func(p *peer) {
 					p.head()

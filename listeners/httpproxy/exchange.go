@@ -7,16 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/elazarl/goproxy"
 
 	"dispatch/dispatcher"
 )
-
-// unsafeIdle is for how long a link may have been idle that is to carry a request that could not be repeated: the server
-// may be closing it at this very moment, and the shortest common keep-alive time is 5 s.
-const unsafeIdle = 2 * time.Second
 
 var (
 	errNoAnswer  = errors.New("the connection was closed before a response")
@@ -66,6 +61,7 @@ func (h *Handler) forward(c *client, w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		c.exchange = nil
 		if !x.finished { // a panic is on its way
+			x.err = errGivenUp
 			x.finish()
 		}
 	}()
@@ -87,9 +83,9 @@ func (x *exchange) prepare() {
 	}
 	// Some origins answer while the request is still coming. An error would mean that this is no net/http server.
 	_ = http.NewResponseController(x.w.ResponseWriter).EnableFullDuplex()
-	x.body = &requestBody{src: x.in.Body, in: x.in, trailers: x.out.Trailer}
+	x.body = &requestBody{src: x.in.Body, in: x.in, trailers: x.out.Trailer, patience: x.h.limits.proceed}
 	if waits {
-		x.body.ask = func() { x.w.interim(http.StatusContinue, nil) }
+		x.body.ask = func() bool { return x.w.interim(http.StatusContinue, nil) }
 	}
 	x.out.Body = x.body
 }
@@ -120,7 +116,7 @@ func (x *exchange) fetch() error {
 	}
 	limit := idleTimeout
 	if x.body != nil || !idempotent(x.in.Method) {
-		limit = unsafeIdle
+		limit = x.h.limits.unsafeIdle
 	}
 	l := x.h.pool.take(keyOf(route.Uplink(), &x.session.Request), limit)
 	for retry := false; ; retry = true {
@@ -230,6 +226,7 @@ func (x *exchange) readHead(l *link) error {
 			l.head = maxResponseHead
 			continue
 		}
+		x.w.endInterim()
 		l.head = -1
 		x.resp = resp
 		return nil

@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,8 +44,8 @@ type fixtureConfig struct {
 	handshake time.Duration
 	timeout   time.Duration // of connecting
 	wrap      func(listeners.Handler) listeners.Handler
-	leaving   time.Duration // instead of endPatience
-	quiet     bool          // no records
+	limits    limits // instead of the default ones, where not 0
+	quiet     bool   // no records
 }
 
 func start(t testing.TB, c fixtureConfig) *fixture {
@@ -73,8 +74,12 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 		Uplinks: c.uplinks, Resolver: resolver, Logger: log, ConnectTimeout: c.timeout,
 	})
 	f.handler = New(Config{Dispatcher: f.dispatcher, Logger: log, HandshakeTimeout: c.handshake})
-	if c.leaving != 0 {
-		f.handler.endPatience = c.leaving
+	// Times that no test means to reach are longer than a busy machine can take.
+	f.handler.limits = limits{
+		ended:      cmp.Or(c.limits.ended, patience),
+		linger:     cmp.Or(c.limits.linger, patience),
+		proceed:    cmp.Or(c.limits.proceed, patience),
+		unsafeIdle: cmp.Or(c.limits.unsafeIdle, patience),
 	}
 	var handler listeners.Handler = f.handler
 	if c.wrap != nil {

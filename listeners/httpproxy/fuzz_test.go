@@ -17,7 +17,7 @@ func (quietTB) Error(...any) {} // an origin's trouble with a request that makes
 // nothing left of it, and without a panic.
 func FuzzRequestHead(f *testing.F) {
 	setup := quietTB{f}
-	fx := start(setup, fixtureConfig{leaving: 10 * time.Millisecond, handshake: time.Second, timeout: time.Second})
+	fx := start(setup, fixtureConfig{limits: limits{ended: 10 * time.Millisecond}, handshake: time.Second, timeout: time.Second})
 	// One origin that answers every head, and echoes what else comes.
 	o := newOrigin(setup, func(p *peer) {
 		for {

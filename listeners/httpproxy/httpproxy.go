@@ -33,6 +33,26 @@ const (
 	maxRequestHead = 256 << 10
 )
 
+// limits are the times that are allowed to others; constants but for tests.
+type limits struct {
+	// ended is for how long a client that has ended its sending is taken to wait for more of a response.
+	ended time.Duration
+	// linger is how long what a client still sends is read after the last response to it.
+	linger time.Duration
+	// proceed is how long an origin that was asked for a 100 (Continue) may leave the question open, for many never
+	// answer it (RFC 9110 section 10.1.1). It is what clients allow, too.
+	proceed time.Duration
+	// unsafeIdle is for how long a link may have been idle that is to carry a request that could not be repeated: the
+	// server may be closing it at this very moment, and the shortest common keep-alive time is 5 s.
+	unsafeIdle time.Duration
+}
+
+func defaultLimits() limits {
+	return limits{
+		ended: 2 * time.Second, linger: 500 * time.Millisecond, proceed: time.Second, unsafeIdle: 2 * time.Second,
+	}
+}
+
 // Config is what a Handler is made of.
 type Config struct {
 	// Dispatcher makes the connections. Required.
@@ -53,9 +73,8 @@ type Handler struct {
 	buffers    buffers
 	arrivals   chan *client
 	closed     chan struct{}
-	// endPatience is a constant but for tests.
-	endPatience time.Duration
-	running     sync.WaitGroup // the accept loop, and every client until its connection's goroutine has ended
+	limits     limits
+	running    sync.WaitGroup // the accept loop, and every client until its connection's goroutine has ended
 
 	mu      sync.Mutex
 	ended   bool
@@ -67,13 +86,13 @@ var _ listeners.Handler = (*Handler)(nil)
 // New makes a Handler and starts it.
 func New(c Config) *Handler {
 	h := &Handler{
-		dispatcher:  c.Dispatcher,
-		log:         c.Logger,
-		pool:        newPool(c.Logger),
-		arrivals:    make(chan *client),
-		closed:      make(chan struct{}),
-		endPatience: endPatience,
-		clients:     make(map[*client]struct{}),
+		dispatcher: c.Dispatcher,
+		log:        c.Logger,
+		pool:       newPool(c.Logger),
+		arrivals:   make(chan *client),
+		closed:     make(chan struct{}),
+		limits:     defaultLimits(),
+		clients:    make(map[*client]struct{}),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)

@@ -1,6 +1,8 @@
 package httpproxy
 
 import (
+	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,6 +59,37 @@ func TestPoolReuses(t *testing.T) {
 	if first, second := records[0].attrs, records[1].attrs; first["attempts"].Int64() != 1 || second["attempts"].Int64() != 0 ||
 		second["destination"].String() != "127.0.0.1:"+o.port || second["down"].Int64() != int64(len(ok("hello"))) {
 		t.Errorf("%v, %v", first, second)
+	}
+}
+
+// What could not be repeated does not go out on a connection that its server may be closing.
+func TestPoolIsNotForUnsafeRequestsWhenOld(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{limits: limits{unsafeIdle: 1}})
+	o, connections := counting(t, func(p *peer) {
+		for {
+			req, err := http.ReadRequest(p.br)
+			if err != nil {
+				return
+			}
+			if _, err := io.Copy(io.Discard, req.Body); err != nil {
+				t.Error(err)
+			}
+			p.send(ok("hello"))
+		}
+	})
+	client := f.client()
+	client.send(get(o))
+	client.response("GET")
+	for n, request := range []string{
+		"POST " + o.url() + "/ HTTP/1.1\r\nHost: x\r\n\r\n",
+		"PUT " + o.url() + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab",
+	} {
+		client.send(request)
+		client.response("POST")
+		if got := connections.Load(); got != int32(n)+2 {
+			t.Errorf("%q: %d connections", request, got)
+		}
 	}
 }
 

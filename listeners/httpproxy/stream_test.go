@@ -265,7 +265,6 @@ func TestExpectContinue(t *testing.T) {
 		})
 		client := f.client()
 		client.send(fmt.Sprintf(post, o.url()))
-		// Well within the second after which the question counts as answered.
 		client.must(client.SetReadDeadline(time.Now().Add(100 * time.Millisecond)))
 		if early, err := client.br.Peek(1); err == nil {
 			t.Errorf("before the origin's answer came %q", early)
@@ -301,7 +300,7 @@ func TestExpectContinue(t *testing.T) {
 	})
 	t.Run("the origin is silent", func(t *testing.T) {
 		t.Parallel()
-		f := start(t, fixtureConfig{})
+		f := start(t, fixtureConfig{limits: limits{proceed: 50 * time.Millisecond}})
 		o := newOrigin(t, func(p *peer) {
 			p.head()
 			p.expect("ab")
@@ -329,6 +328,33 @@ func TestExpectContinue(t *testing.T) {
 			t.Errorf("got %q", head)
 		}
 	})
+}
+
+// The origin refuses at the very moment when its silence would count as consent: the client gets one whole response.
+func TestExpectContinueAtTheLastMoment(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{limits: limits{proceed: 2 * time.Millisecond}})
+	o := newOrigin(t, func(p *peer) {
+		p.head()
+		time.Sleep(rand.N(4 * time.Millisecond))
+		p.send("HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\nHTTP/1.1 417 No\r\nContent-Length: 2\r\n\r\nno")
+		_, _ = p.rest()
+	})
+	for range 50 {
+		client := f.client()
+		client.send("POST " + o.url() + "/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+		for {
+			resp, body := client.response("POST")
+			if resp.StatusCode == 100 || resp.StatusCode == 103 {
+				continue
+			}
+			if resp.StatusCode != 417 || body != "no" {
+				t.Errorf("%s %q", resp.Status, body)
+			}
+			break
+		}
+		client.end()
+	}
 }
 
 // Interim responses come before the final one, at once.

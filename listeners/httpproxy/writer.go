@@ -17,8 +17,8 @@ type writer struct {
 	switching func()
 	pending   bool // something was written and may be in net/http's buffers
 
-	mu    sync.Mutex // orders the interim responses, which two goroutines send, and the final one
-	final bool
+	mu    sync.Mutex // orders the interim responses, which two goroutines send
+	final bool       // the final response is next
 }
 
 // WriteHeader begins the final response.
@@ -27,21 +27,26 @@ func (w *writer) WriteHeader(status int) {
 		w.switching()
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.final, w.pending = true, true
+	w.pending = true
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// interim sends a 1xx response, unless the final one has begun. It flushes by itself.
-func (w *writer) interim(status int, header http.Header) {
-	if !w.request.ProtoAtLeast(1, 1) {
-		return // RFC 9110 section 15.2
-	}
+// endInterim keeps interim responses away from the final one, whose header is about to be made.
+func (w *writer) endInterim() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.final = true
+}
+
+// interim sends a 1xx response, and flushes. It tells whether there is still time for one.
+func (w *writer) interim(status int, header http.Header) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.final {
-		return
+		return false
+	}
+	if !w.request.ProtoAtLeast(1, 1) {
+		return true // though not for HTTP/1.0 (RFC 9110 section 15.2)
 	}
 	h := w.Header()
 	for name, values := range header {
@@ -49,6 +54,7 @@ func (w *writer) interim(status int, header http.Header) {
 	}
 	w.ResponseWriter.WriteHeader(status)
 	clear(h)
+	return true
 }
 
 // Flush sends what has been written.
