@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -159,8 +160,8 @@ func TestIdleFigures(t *testing.T) {
 	}
 }
 
-// TestOwnUsage reads this process as if it were a proxy.
-func TestOwnUsage(t *testing.T) {
+// TestUsage looks at a process with children as if it were a proxy.
+func TestUsage(t *testing.T) {
 	sleeper, err := launch("sleeper", t.TempDir(), nil, "/bin/sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 60 & sleep 60")
 	if err != nil {
 		t.Fatal(err)
@@ -178,6 +179,7 @@ func TestOwnUsage(t *testing.T) {
 		if len(family) == 3 {
 			break
 		}
+		time.Sleep(time.Millisecond)
 	}
 	if cpu, err := sleeper.cpu(); err != nil || cpu <= 0 {
 		t.Errorf("CPU time %v, error %v", cpu, err)

@@ -85,10 +85,25 @@ func field(ctx context.Context, dir string, o options) ([]*contender, error) {
 		}
 		f.add(p)
 	}
-	if len(f.all) == 1 {
-		return nil, errors.New("there is nothing to compare: -only names none that is there; see -help")
+	return f.all, f.check()
+}
+
+// check finds what -only names and is not there. Of rivals that are not installed the user has been told.
+func (f *fieldMaker) check() error {
+	known := []string{}
+	for _, c := range f.all[1:] {
+		known = append(known, c.name)
 	}
-	return f.all, nil
+	for _, name := range f.o.only {
+		isRival := slices.ContainsFunc(rivals(), func(r rival) bool { return r.name == name })
+		if !isRival && !slices.Contains(known, name) {
+			return fmt.Errorf("-only: there is no %q; without -only all take part", name)
+		}
+	}
+	if len(known) == 0 {
+		return errors.New("none of the programs to compare is installed")
+	}
+	return nil
 }
 
 type fieldMaker struct {

@@ -29,7 +29,7 @@ func reexec(args []string) error {
 	runtime.LockOSThread() // Pdeathsig is about the thread that starts the process
 	defer runtime.UnlockOSThread()
 
-	// A terminal's Ctrl-C reaches the process inside as well: that one decides, this one waits. Others are passed on.
+	// The process inside decides what becomes of a signal. A terminal's Ctrl-C reaches it twice, which does no harm.
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer signal.Stop(signals)
@@ -46,10 +46,8 @@ func reexec(args []string) error {
 	for {
 		select {
 		case s := <-signals:
-			if s != unix.SIGINT {
-				if err := cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-					return fmt.Errorf("pass %v on: %w", s, err)
-				}
+			if err := cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				return fmt.Errorf("pass %v on: %w", s, err)
 			}
 		case err := <-ended:
 			return err

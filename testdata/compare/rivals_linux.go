@@ -134,7 +134,7 @@ func haproxy(ctx context.Context, plant *plant, p *proxy, server netip.AddrPort)
 	p.version = packageVersion(ctx, "haproxy")
 	lines := []string{
 		"global", " maxconn 9500", " maxpipes 400", // two descriptors for each: together below 20,000
-		"defaults", " timeout connect 5s", " timeout client 600s", " timeout server 600s", " option splice-auto",
+		"defaults", " timeout connect 5s", " timeout client 600s", " timeout server 600s", " option splice-request", " option splice-response",
 	}
 	for service, mode := range [services]string{serviceEcho: "tcp", serviceBulk: "tcp", serviceHTTP: "http"} {
 		p.forward[service] = plant.address()
