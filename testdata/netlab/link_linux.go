@@ -1,14 +1,10 @@
 package netlab
 
 import (
-	"encoding/hex"
 	"fmt"
 	"math"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -102,37 +98,24 @@ func (m *Machine) setAddr(index int, prefix netip.Prefix, like Addr) error {
 	if like.Deprecated {
 		a.PreferedLft = 0
 	}
-	if err := m.nl.AddrReplace(linkAt(index), a); err != nil || prefix.Addr().Is4() {
+	if err := m.nl.AddrReplace(linkAt(index), a); err != nil || prefix.Addr().Is4() || like.Tentative {
 		return err
 	}
 	return m.waitHeard(index, prefix.Addr())
 }
 
-// waitHeard waits until the machine hears neighbour solicitations for an IPv6 address of its own. The kernel joins the
-// group that they are sent to (RFC 4291, 2.7.1) some time after it has added the address; a solicitation that comes
-// too early is lost, and repeated a second later.
+// waitHeard waits until the machine takes in packets for an IPv6 address of its own. The kernel makes the local route
+// some time after it has added the address, on loopback too, and last of all: by then it also has joined the group that
+// neighbour solicitations are sent to (RFC 4291, 2.7.1). A datagram that comes too early is lost.
 func (m *Machine) waitHeard(index int, addr netip.Addr) error {
-	if index == loopbackIndex {
-		return nil
-	}
-	group := netip.MustParseAddr("ff02::1:ff00:0").As16()
-	own := addr.As16()
-	copy(group[13:], own[13:])
-	return m.Do(func() error {
-		return poll(fmt.Sprintf("the multicast group of %v", addr), func() (bool, error) {
-			// A line is: index, name, group, ...
-			joined, err := os.ReadFile("/proc/thread-self/net/igmp6")
-			if err != nil {
-				return false, fmt.Errorf("reading multicast groups: %w", err)
-			}
-			for line := range strings.Lines(string(joined)) {
-				f := strings.Fields(line)
-				if len(f) > 2 && f[0] == strconv.Itoa(index) && f[2] == hex.EncodeToString(group[:]) {
-					return true, nil
-				}
-			}
-			return false, nil
-		})
+	local := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, LinkIndex: index, Dst: ipNet(netip.PrefixFrom(addr, addr.BitLen()))}
+	const sought = netlink.RT_FILTER_TABLE | netlink.RT_FILTER_TYPE | netlink.RT_FILTER_OIF | netlink.RT_FILTER_DST
+	return poll(fmt.Sprintf("the local route of %v", addr), func() (bool, error) {
+		found, err := m.nl.RouteListFiltered(netlink.FAMILY_V6, local, sought)
+		if err != nil {
+			return false, fmt.Errorf("listing local routes: %w", err)
+		}
+		return len(found) > 0, nil
 	})
 }
 
