@@ -154,6 +154,7 @@ func chooseUplinks(specs []uplink.Spec) (*uplink.Set, error) {
 
 // serve accepts clients until a signal asks to end: the first lets sessions finish within grace, the second does not.
 func (g *gateway) serve(grace time.Duration, to terminal, end, snapshot <-chan os.Signal) error {
+	defer adaptProcessors(g.log)()
 	g.server.Start()
 	for {
 		select {

@@ -55,7 +55,7 @@ func reexec(args []string) error {
 	}
 }
 
-// settle makes the new namespaces usable: /proc shows their processes, loopback is up, and there are many ports.
+// settle makes the new namespaces usable: /proc shows their processes, loopback is up, and there are many free ports.
 func settle() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -70,8 +70,15 @@ func settle() error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("bring lo up: %w", err)
 	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("10000 65000"), 0); err != nil {
-		return fmt.Errorf("widen the range of ports: %w", err)
+	for name, value := range map[string]string{
+		"ip_local_port_range": "10000 65000",
+		// Ended connections would keep their ports for a minute: the search for a free one would soon cost more than
+		// all the rest of a connection.
+		"tcp_max_tw_buckets": "500",
+	} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
 	}
 	return raiseDescriptors()
 }
