@@ -19,10 +19,12 @@ import (
 // is not tried through another line. The session takes down the attempts; it may be nil. The route is used up: it serves
 // one call. Errors are *Error.
 func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
-	r := &race{d: d, ctx: ctx, cancel: cancel, pairs: pairs{lanes: route.lanes}, session: s}
-	r.run()
+	r := &race{d: d, pairs: pairs{lanes: route.lanes}, session: s}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	defer r.cancel(nil)
+	d.alarms.after(d.timeout, &r.deadline, r.timeUp)
+	r.run(&r.overtake)
+	d.alarms.clear(&r.deadline)
 	r.rivals.Wait()
 
 	// All runners have ended: the fields are ours alone.
@@ -32,11 +34,11 @@ func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Co
 	class := classOfAttempt(r.worst)
 	if r.worst == uplink.NoFailure || r.worst == uplink.Canceled {
 		// Not an attempt has ended on its own: the time was up, or the caller gave up.
-		class = TimedOut
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			class = Canceled
+		class = Canceled
+		if r.timedOut() {
+			class = TimedOut
 		}
-		r.failed = append(r.failed, context.Cause(ctx))
+		r.failed = append(r.failed, context.Cause(r.ctx))
 	}
 	err := fmt.Errorf("%d attempts failed: %w", r.attempts, attemptErrors(r.failed))
 	return nil, &Error{Step: StepConnect, Class: class, Host: route.host, Err: err}
@@ -47,9 +49,12 @@ func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Co
 type race struct {
 	d       *Dispatcher
 	ctx     context.Context
-	cancel  context.CancelFunc
+	cancel  context.CancelCauseFunc
 	session *Session
 	rivals  sync.WaitGroup
+
+	deadline alarm
+	overtake alarm // of the first runner's attempts
 
 	mu       sync.Mutex
 	pairs    pairs
@@ -61,15 +66,19 @@ type race struct {
 }
 
 // run makes one attempt after the other until the race is over or no pair is left.
-func (r *race) run() {
+func (r *race) run(overtake *alarm) {
 	for {
 		p, ok := r.take()
 		if !ok {
 			return
 		}
-		r.attempt(p)
+		r.attempt(p, overtake)
 	}
 }
+
+func (r *race) timeUp() { r.cancel(context.DeadlineExceeded) }
+
+func (r *race) timedOut() bool { return errors.Is(context.Cause(r.ctx), context.DeadlineExceeded) }
 
 func (r *race) take() (pair, bool) {
 	r.mu.Lock()
@@ -88,8 +97,8 @@ func (r *race) take() (pair, bool) {
 }
 
 // attempt dials one pair. While it is slow, a rival runner goes on with the pairs behind it.
-func (r *race) attempt(p pair) {
-	overtake := time.AfterFunc(overtakeDelay(p.uplink), r.startRival)
+func (r *race) attempt(p pair, overtake *alarm) {
+	r.d.alarms.after(overtakeDelay(p.uplink), overtake, r.startRival)
 	start := time.Now()
 	var tcp *net.TCPConn
 	var err error
@@ -98,7 +107,7 @@ func (r *race) attempt(p pair) {
 	} else {
 		tcp, err = p.uplink.DialTCP(r.ctx, p.destination)
 	}
-	overtake.Stop()
+	r.d.alarms.clear(overtake)
 	r.settle(p, tcp, err, time.Since(start))
 }
 
@@ -112,10 +121,10 @@ func overtakeDelay(u *uplink.Uplink) time.Duration {
 
 const directOvertake = 250 * time.Millisecond
 
-// startRival is called by a slow attempt's timer, on a goroutine of its own.
+// startRival is called by a slow attempt's alarm, on a goroutine of its own. It may come late: after the race.
 func (r *race) startRival() {
 	r.mu.Lock()
-	if r.over || r.pairs.dealtAll {
+	if r.over || r.pairs.dealtAll || r.ctx.Err() != nil {
 		r.mu.Unlock()
 		return
 	}
@@ -123,12 +132,15 @@ func (r *race) startRival() {
 	r.rivals.Add(1)
 	r.mu.Unlock()
 	defer r.rivals.Done()
-	r.run()
+	r.run(new(alarm))
 }
 
 // settle takes in an attempt's outcome.
 func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 	class := uplink.FailureOf(err)
+	if class == uplink.Canceled && r.timedOut() {
+		class, err = uplink.TimedOut, context.Cause(r.ctx)
+	}
 	r.mu.Lock()
 	late := r.over
 	switch {
@@ -152,7 +164,7 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 	learn := err == nil || class == uplink.Canceled && r.winner != nil && r.winner.destination == p.destination
 	r.mu.Unlock()
 	if over {
-		r.cancel()
+		r.cancel(nil)
 	}
 	if p.uplink != nil && learn {
 		p.uplink.ObserveConnect(took)

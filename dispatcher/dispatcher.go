@@ -45,6 +45,7 @@ type Dispatcher struct {
 	ledger   ledger
 	warned   []atomic.Int64 // when a failed attempt was last warned of, by uplink; Unix seconds
 	turn     atomic.Uint64  // of DialServer
+	alarms   alarms
 
 	mu  sync.RWMutex
 	own []netip.AddrPort // the listeners' own addresses
