@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"io"
 	"net"
 	"net/netip"
 	"testing"
@@ -35,9 +34,9 @@ func BenchmarkDial(b *testing.B) {
 			if err != nil {
 				return
 			}
-			_, copyErr := io.Copy(io.Discard, c)
-			if err := c.Close(); err != nil || copyErr != nil {
-				b.Error(err, copyErr)
+			// The first to close keeps the pair of ports for a minute: the dialling side would soon have none left.
+			if err := c.Close(); err != nil {
+				b.Error(err)
 			}
 		}
 	}()

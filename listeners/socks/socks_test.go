@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // answers is a server that sends what it is told to, after it has read what it is told to.
-func answers(t *testing.T, serve func(*net.TCPConn) error) netip.AddrPort {
+func answers(t testing.TB, serve func(*net.TCPConn) error) netip.AddrPort {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -93,7 +93,7 @@ func (r *records) wait(t *testing.T, n int, text string) {
 }
 
 // gateway is a real dispatcher on loopback, where all destinations are direct.
-func gateway(t *testing.T, log *slog.Logger) *dispatcher.Dispatcher {
+func gateway(t testing.TB, log *slog.Logger) *dispatcher.Dispatcher {
 	t.Helper()
 	table := &uplink.Table{List: func() ([]uplink.Interface, error) {
 		return []uplink.Interface{{
