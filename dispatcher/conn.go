@@ -26,7 +26,7 @@ func (c *Conn) Uplink() *uplink.Uplink { return c.uplink }
 
 // Serve makes s the session whose bytes the connection carries from now on, and notes in s where it goes.
 func (c *Conn) Serve(s *Session) {
-	s.line.Store(&line{uplink: c.uplink, destination: c.destination})
+	s.conn.Store(c)
 	c.serving.Store(s)
 }
 

@@ -160,14 +160,18 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 		}
 	}
 	over := r.over
-	// An overtaken attempt tells something of its line only if the destination proved to be alive through another.
-	learn := err == nil || class == uplink.Canceled && r.winner != nil && r.winner.destination == p.destination
+	overtaken := class == uplink.Canceled && r.winner != nil && r.winner.destination == p.destination && r.winner.uplink != p.uplink
 	r.mu.Unlock()
-	if over {
-		r.cancel(nil)
+	if p.uplink != nil {
+		if err == nil {
+			p.uplink.ObserveConnect(took)
+		}
+		r.d.observer.Attempted(uplink.Outcome{
+			Uplink: p.uplink, Destination: p.destination, Failure: class, Err: err, Took: took, Overtaken: overtaken,
+		})
 	}
-	if p.uplink != nil && learn {
-		p.uplink.ObserveConnect(took)
+	if over {
+		r.cancel(nil) // after the winner has been told of: the overtaken are told of against it
 	}
 	if err == nil && late {
 		if err := tcp.Close(); err != nil {

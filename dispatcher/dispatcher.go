@@ -29,6 +29,8 @@ type Config struct {
 	Resolver Resolver
 	// Strategy orders the eligible uplinks; nil means WeightedRoundRobin.
 	Strategy Strategy
+	// Observer learns what comes of attempts and says which uplinks to avoid; nil: none are.
+	Observer Observer
 	// Logger takes the closing records and the failures of attempts; nil discards them.
 	Logger *slog.Logger
 	// ConnectTimeout bounds all attempts of one request together; 0 means 30 s.
@@ -40,6 +42,7 @@ type Dispatcher struct {
 	uplinks  *uplink.Set
 	resolver Resolver
 	strategy Strategy
+	observer Observer
 	log      *slog.Logger
 	timeout  time.Duration
 	ledger   ledger
@@ -54,11 +57,14 @@ type Dispatcher struct {
 // New makes a Dispatcher.
 func New(c Config) *Dispatcher {
 	d := &Dispatcher{
-		uplinks: c.Uplinks, resolver: c.Resolver, strategy: c.Strategy, log: c.Logger, timeout: c.ConnectTimeout,
+		uplinks: c.Uplinks, resolver: c.Resolver, strategy: c.Strategy, observer: c.Observer, log: c.Logger, timeout: c.ConnectTimeout,
 		warned: make([]atomic.Int64, len(c.Uplinks.Uplinks())),
 	}
 	if d.strategy == nil {
 		d.strategy = new(WeightedRoundRobin)
+	}
+	if d.observer == nil {
+		d.observer = indifferent{}
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -127,6 +133,9 @@ func (d *Dispatcher) DialServer(ctx context.Context, network string, server neti
 	}
 	if lines == 0 {
 		return nil, noUplink(server.String(), []netip.AddrPort{server}, view)
+	}
+	if good := lines &^ d.observer.Avoid(uplink.FamilyOf(server.Addr())); good != 0 {
+		lines = good
 	}
 	for skip := (d.turn.Add(1) - 1) % uint64(bits.OnesCount64(lines)); skip > 0; skip-- {
 		lines &= lines - 1 // drops the lowest

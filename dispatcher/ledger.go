@@ -89,8 +89,8 @@ func (a *Account) add(s *Session) {
 
 // lineName is empty while the session has no line.
 func (s *Session) lineName() string {
-	if l := s.line.Load(); l != nil {
-		return lineName(l.uplink)
+	if c := s.conn.Load(); c != nil {
+		return lineName(c.uplink)
 	}
 	return ""
 }

@@ -66,6 +66,25 @@ type Strategy interface {
 	Order(buf []*uplink.Uplink, c Choice) []*uplink.Uplink
 }
 
+// Observer learns what comes of attempts, and knows which uplinks work.
+type Observer interface {
+	// Attempted takes in the outcome of one attempt through an uplink.
+	Attempted(o uplink.Outcome)
+	// Doubted takes in that a connection which an uplink carries in family f is silent for longer than expected.
+	Doubted(u *uplink.Uplink, f uplink.Family)
+	// Avoid returns the uplinks (bit n: Number n) that are tried for destinations of family f only after the others.
+	Avoid(f uplink.Family) uint64
+}
+
+// indifferent is the Observer that is none.
+type indifferent struct{}
+
+func (indifferent) Attempted(uplink.Outcome) {}
+
+func (indifferent) Doubted(*uplink.Uplink, uplink.Family) {}
+
+func (indifferent) Avoid(uplink.Family) uint64 { return 0 }
+
 // maxHost is the longest host name of RFC 1035 section 2.3.4 in its textual form with the final dot.
 const maxHost = 254
 

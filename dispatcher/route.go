@@ -3,7 +3,9 @@ package dispatcher
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"net/netip"
+	"slices"
 
 	"dispatch/dispatcher/uplink"
 )
@@ -53,8 +55,8 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 	route := &Route{host: req.Host}
 	route.lanes = route.fewLanes[:0]
 	var direct []netip.AddrPort
-	var few [8]uint64
-	reach := few[:0] // by destination: the set of uplinks that reach it
+	var few, fewAvoided [8]uint64
+	reach, avoided := few[:0], fewAvoided[:0] // by destination: the set of uplinks that reach it, and those to be avoided
 	for _, dst := range destinations {
 		place := view.Place(dst.Addr())
 		if dst.Addr().IsUnspecified() || d.protects(dst, place) {
@@ -67,12 +69,17 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 		if local {
 			direct = append(direct, dst)
 		}
-		reach = append(reach, lines)
+		avoid := lines & d.observer.Avoid(uplink.FamilyOf(dst.Addr()))
+		reach, avoided = append(reach, lines&^avoid), append(avoided, avoid)
+	}
+	if !slices.ContainsFunc(reach, func(lines uint64) bool { return lines != 0 }) {
+		reach, avoided = avoided, nil // all look bad: each may be better than it looks
 	}
 	if len(direct) > 0 {
 		route.lanes = append(route.lanes, lane{destinations: direct})
 	}
 	d.balance(route, req, destinations, reach)
+	d.fallBack(route, destinations, avoided)
 	if len(route.lanes) == 0 {
 		return nil, noUplink(req.Host, destinations, view)
 	}
@@ -108,6 +115,18 @@ func (d *Dispatcher) balance(route *Route, req *Request, destinations []netip.Ad
 			l.destinations = interleave(reached(destinations, reach, u))
 		}
 		route.lanes = append(route.lanes, l)
+	}
+}
+
+// fallBack adds the lines that are to be avoided, behind the others: a request fails only when all have failed.
+func (d *Dispatcher) fallBack(route *Route, destinations []netip.AddrPort, avoided []uint64) {
+	var lines uint64
+	for _, some := range avoided {
+		lines |= some
+	}
+	for ; lines != 0; lines &= lines - 1 { // drops the lowest
+		u := d.uplinks.Uplinks()[bits.TrailingZeros64(lines)]
+		route.lanes = append(route.lanes, lane{uplink: u, destinations: interleave(reached(destinations, avoided, u))})
 	}
 }
 
@@ -180,4 +199,19 @@ func interleave(destinations []netip.AddrPort) []netip.AddrPort {
 		}
 	}
 	return mixed
+}
+
+// Hop is one line that a request can leave by, with the destinations it reaches, in the order they are tried.
+type Hop struct {
+	Uplink       *uplink.Uplink // nil: direct, not bound to a line
+	Destinations []netip.AddrPort
+}
+
+// Hops returns the lines in the order they are tried.
+func (r *Route) Hops() []Hop {
+	hops := make([]Hop, len(r.lanes))
+	for n, l := range r.lanes {
+		hops[n] = Hop{l.uplink, l.destinations}
+	}
+	return hops
 }

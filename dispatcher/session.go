@@ -3,12 +3,10 @@ package dispatcher
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"dispatch/dispatcher/relay"
-	"dispatch/dispatcher/uplink"
 )
 
 // Session is one served request: a relayed connection from accept to end, or one plain HTTP request. It counts as
@@ -21,16 +19,10 @@ type Session struct {
 	start    time.Time
 	bytes    relay.Counters
 	attempts atomic.Int32
-	line     atomic.Pointer[line]
+	conn     atomic.Pointer[Conn] // what carries it; nil before
 	ended    atomic.Bool
 
 	prev, next *Session // in the ledger, under its lock
-}
-
-// line is where a session goes.
-type line struct {
-	uplink      *uplink.Uplink
-	destination netip.AddrPort
 }
 
 // Begin opens a session for a request. The caller ends it.
@@ -53,8 +45,8 @@ func (s *Session) End(err error) {
 		return
 	}
 	uplinkName, destination := "", ""
-	if l := s.line.Load(); l != nil {
-		uplinkName, destination = lineName(l.uplink), l.destination.String()
+	if c := s.conn.Load(); c != nil {
+		uplinkName, destination = lineName(c.uplink), c.destination.String()
 	}
 	r := &s.Request
 	attrs := []slog.Attr{

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"dispatch/dispatcher"
+	"dispatch/dispatcher/health"
 	"dispatch/dispatcher/uplink"
 	"dispatch/listeners"
 	"dispatch/listeners/httpproxy"
@@ -24,6 +25,7 @@ type gateway struct {
 	dispatcher *dispatcher.Dispatcher
 	server     *listeners.Server
 	http       *httpproxy.Handler
+	health     *health.Monitor
 	log        *slog.Logger
 	bound      []boundListener
 }
@@ -47,7 +49,8 @@ func newGateway(p plan, lines *uplink.Set, log *slog.Logger) (*gateway, error) {
 		return nil, fmt.Errorf("set up the resolver: %w", err)
 	}
 	g.names = names
-	g.dispatcher = dispatcher.New(dispatcher.Config{Uplinks: lines, Resolver: lookup(names), Logger: log})
+	g.health = g.newMonitor(p.probes)
+	g.dispatcher = dispatcher.New(dispatcher.Config{Uplinks: lines, Resolver: lookup(names), Observer: g.health, Logger: log})
 	g.http = httpproxy.New(httpproxy.Config{Dispatcher: g.dispatcher, HandshakeTimeout: p.handshake, Logger: log})
 	g.server = listeners.New(listeners.Config{
 		SOCKS: socks.New(g.dispatcher, log), HTTP: g.http, HandshakeTimeout: p.handshake, Logger: log,
@@ -88,6 +91,7 @@ func (g *gateway) listen(ctx context.Context, p plan) error {
 // close ends everything, at once. Harmless after a graceful stop.
 func (g *gateway) close() error {
 	g.server.Close()
+	g.health.Close()
 	return errors.Join(g.http.Close(), g.names.Close())
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -656,5 +658,29 @@ func TestGraceEnds(t *testing.T) {
 	}
 	if took := time.Since(begin); took < 300*time.Millisecond || took > 5*time.Second {
 		t.Errorf("ended after %s", took)
+	}
+}
+
+// when returns the time of the first record with all of the texts, and waits for it.
+func (p *process) when(t *testing.T, texts ...string) time.Time {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		log, err := os.ReadFile(p.logFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(log)) {
+			if slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+				continue
+			}
+			var record struct{ Time time.Time }
+			if err := json.Unmarshal([]byte(line), &record); err != nil {
+				t.Fatal(err)
+			}
+			return record.Time
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the log has no record with %q", texts)
+		}
 	}
 }

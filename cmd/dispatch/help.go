@@ -26,8 +26,13 @@ var examples = map[string]string{
   dispatch start --socks :1080 --http :8080 eth0 wlan0
   dispatch start --ip 127.0.0.1 --port 10806 192.168.110.101@7 192.168.110.102@3
   dispatch start --http off --dns 9.9.9.9,149.112.112.112 eth0 wlan0
+  dispatch start --probe http://example.com/ eth0 wlan0       find out about recovery with a target of yours
   curl -x socks5h://127.0.0.1:1080 https://example.com/
   curl -x http://127.0.0.1:8080 https://example.com/`,
+	"explain": `Examples:
+  dispatch explain example.com:443                  with the lines that start would choose
+  dispatch explain example.com:443 eth0@7 wlan0@3   with these
+  dispatch explain --dns 9.9.9.9 [2001:db8::1]:443 eth0`,
 }
 
 // printHelp is kong's help with the command's examples behind it.

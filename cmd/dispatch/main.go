@@ -37,9 +37,10 @@ type terminal struct {
 
 // commands is the grammar of the command line.
 type commands struct {
-	List  listCommand  `cmd:"" help:"List the interfaces that can be used as uplinks."`
-	Start startCommand `cmd:"" help:"Start the gateway: proxy connections through the uplinks."`
-	Help  helpCommand  `cmd:"" help:"Show the help of a command."`
+	List    listCommand    `cmd:"" help:"List the interfaces that can be used as uplinks."`
+	Start   startCommand   `cmd:"" help:"Start the gateway: proxy connections through the uplinks."`
+	Explain explainCommand `cmd:"" help:"Tell which uplink a connection would leave by, and why."`
+	Help    helpCommand    `cmd:"" help:"Show the help of a command."`
 
 	Debug   bool             `short:"d" help:"Write debug logs to standard output instead of the log file."`
 	Version kong.VersionFlag `short:"V" help:"Show the version and exit."`
@@ -102,7 +103,8 @@ func run(args []string, to terminal) int {
 // helpFor names the command that the arguments were meant for, with a space behind.
 func helpFor(args []string) string {
 	for _, a := range args {
-		if a == "list" || a == "start" {
+		switch a {
+		case "list", "start", "explain", "doctor":
 			return a + " "
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"dispatch/dispatcher/health"
 	"dispatch/dispatcher/uplink"
 	"dispatch/resolver"
 )
@@ -23,6 +24,7 @@ type startCommand struct {
 	Port  *uint16  `placeholder:"N" help:"Short for --socks :N."`
 
 	DNS              string        `name:"dns" placeholder:"SERVER,..." help:"Ask these DNS servers, through the uplinks, instead of the system's resolver."`
+	Probe            []string      `sep:"none" placeholder:"TARGET" help:"Find out with this target whether an uplink works: tcp://HOST:PORT, or http://HOST/PATH, with #STATUS where another than 200 to 299 is right; may be repeated. Without any, with destinations that lately worked."`
 	Grace            time.Duration `default:"5s" help:"How long sessions may go on after Ctrl-C (default ${default}). A second Ctrl-C ends them at once."`
 	HandshakeTimeout time.Duration `default:"10s" help:"How long a client may take to say what it wants (default ${default})."`
 	LogFile          string        `placeholder:"FILE" help:"Log to this file, - for standard error (default: dispatch.log in your state directory)."`
@@ -34,6 +36,7 @@ type plan struct {
 	specs       []uplink.Spec
 	socks, http []netip.AddrPort
 	dns         []netip.AddrPort
+	probes      []health.Probe
 	grace       time.Duration
 	handshake   time.Duration
 }
@@ -82,6 +85,9 @@ func (c *startCommand) plan() (plan, error) {
 		if p.dns, err = resolver.ParseServers(c.DNS); err != nil {
 			return plan{}, usagef("--dns: %w", err)
 		}
+	}
+	if p.probes, err = parseProbes(c.Probe); err != nil {
+		return plan{}, err
 	}
 	if p.specs, err = uplink.ParseSpecs(c.Uplinks); err != nil {
 		return plan{}, &usageError{err}
@@ -154,12 +160,14 @@ func chooseUplinks(specs []uplink.Spec) (*uplink.Set, error) {
 
 // serve accepts clients until a signal asks to end: the first lets sessions finish within grace, the second does not.
 func (g *gateway) serve(grace time.Duration, to terminal, end, snapshot <-chan os.Signal) error {
+	defer g.follow()()
 	defer adaptProcessors(g.log)()
 	g.server.Start()
 	for {
 		select {
 		case <-snapshot:
 			logSnapshot(g.log, g.dispatcher.Snapshot())
+			logHealth(g.log, g.health.Statuses())
 		case <-end:
 			live := g.dispatcher.Snapshot().All.Live
 			if live > 0 && grace > 0 {

@@ -85,12 +85,16 @@ func (s *Set) View() (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.viewOf(r), nil
+}
+
+func (s *Set) viewOf(r *reading) *View {
 	if v := s.view.Load(); v != nil && v.reading == r {
-		return v, nil
+		return v
 	}
 	v := newView(r, s.uplinks)
 	s.view.Store(v)
-	return v, nil
+	return v
 }
 
 // find returns the interface that spec stands for, nil when there is none.

@@ -7,18 +7,26 @@ import (
 	"time"
 )
 
-// tableTTL is how long a reading of the interfaces serves. Short enough that an address change is followed
-// within a second, long enough that a busy gateway does not ask the kernel at every dial.
-const tableTTL = time.Second
+const (
+	// tableTTL is how long a reading of the interfaces serves where nobody watches for changes. Short enough that
+	// an address change is followed within a second, long enough that a busy gateway does not ask the kernel at
+	// every dial.
+	tableTTL = time.Second
+	// watchedTTL is how long it serves while a watcher follows the OS's events. The watcher reads anew more often
+	// than that even if there are none, so that a dial never has to.
+	watchedTTL = time.Minute
+)
 
-// Table is the machine's interfaces, read anew when the last reading is older than a second or was invalidated.
-// The zero value is ready to use. All methods are safe for concurrent use.
+// Table is the machine's interfaces, read anew when the last reading is older than a second or was invalidated;
+// while a Set's Watch follows the OS's events, when those say so. The zero value is ready to use. All methods are
+// safe for concurrent use.
 type Table struct {
 	// List reads the interfaces; nil means the OS's own.
 	List func() ([]Interface, error)
 
 	mu      sync.Mutex // held while reading
 	current atomic.Pointer[reading]
+	watched atomic.Int32 // the watchers that follow events
 }
 
 // reading is one list of interfaces; its address identifies it, so that what was derived from it can be cached.
@@ -28,8 +36,12 @@ type reading struct {
 	stale      atomic.Bool
 }
 
-func (r *reading) fresh() bool {
-	return r != nil && !r.stale.Load() && time.Since(r.at) < tableTTL
+func (t *Table) fresh(r *reading) bool {
+	ttl := tableTTL
+	if t.watched.Load() > 0 {
+		ttl = watchedTTL
+	}
+	return r != nil && !r.stale.Load() && time.Since(r.at) < ttl
 }
 
 // Interfaces returns the current reading. The slice is shared and must not be changed.
@@ -50,7 +62,7 @@ func (t *Table) Invalidate() {
 
 func (t *Table) read() (*reading, error) {
 	r := t.current.Load()
-	if r.fresh() {
+	if t.fresh(r) {
 		return r, nil
 	}
 	if r != nil && !r.stale.Load() {
@@ -62,9 +74,22 @@ func (t *Table) read() (*reading, error) {
 		t.mu.Lock()
 	}
 	defer t.mu.Unlock()
-	if r := t.current.Load(); r.fresh() {
+	if r := t.current.Load(); t.fresh(r) {
 		return r, nil
 	}
+	return t.list()
+}
+
+// renew reads the interfaces now, whatever the age of the last reading. That one serves others in the meantime, so
+// that no dial waits; when renew fails it goes on serving until it is old.
+func (t *Table) renew() (*reading, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.list()
+}
+
+// list makes a reading the current one; t.mu is held.
+func (t *Table) list() (*reading, error) {
 	list := t.List
 	if list == nil {
 		list = Interfaces

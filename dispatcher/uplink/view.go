@@ -24,8 +24,13 @@ type Line struct {
 	Families Family
 	// Problem says why Families is 0; empty otherwise.
 	Problem string
+	// Routed is the families that have a default route by the interface: see Interface.DefaultRoutes, so on Linux
+	// in any table that a rule leads to from one of its addresses. For information only, it does not make a line
+	// eligible or not: a private network behind it may be all that is wanted.
+	Routed Family
 
 	source4, source6 netip.Addr
+	route4, route6   DefaultRoute // the best of each family, so that a change of them is noticed
 }
 
 // Source returns the address that connections of family f leave from, the zero Addr when there is none.
@@ -118,6 +123,9 @@ func resolve(interfaces []Interface, u *Uplink) Line {
 		return l
 	}
 	l.Device, l.Index = i.Name, i.Index
+	l.route4, _ = i.DefaultRoute(IPv4)
+	l.route6, _ = i.DefaultRoute(IPv6)
+	l.Routed = l.route4.Family | l.route6.Family
 	if !i.Up {
 		l.Problem = "the link is down"
 		return l

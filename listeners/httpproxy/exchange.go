@@ -140,7 +140,7 @@ func (x *exchange) fetch() error {
 		if !again {
 			return cause
 		}
-		if !l.reused {
+		if !l.reused || l.givenUp.Load() {
 			// Not by the same line, if there is another.
 			if route, err = x.h.dispatcher.Route(ctx, &x.session.Request); err != nil {
 				return err
@@ -169,6 +169,8 @@ func (x *exchange) fetchOnce() error {
 func (x *exchange) try(l *link) error {
 	x.link = l
 	l.begin()
+	x.h.awaited.add(l)
+	defer x.h.awaited.remove(l)
 	x.unwatch = context.AfterFunc(x.in.Context(), l.interrupt)
 	if x.body != nil {
 		x.body.open()

@@ -70,6 +70,7 @@ type Handler struct {
 	proxy      *goproxy.ProxyHttpServer
 	server     *http.Server
 	pool       *pool
+	awaited    awaited
 	buffers    buffers
 	arrivals   chan *client
 	closed     chan struct{}
@@ -101,6 +102,7 @@ func New(c Config) *Handler {
 	if c.HandshakeTimeout == 0 {
 		c.HandshakeTimeout = listeners.DefaultHandshakeTimeout
 	}
+	h.awaited.init(c.Dispatcher)
 	h.buffers.init()
 	h.proxy = newProxy(h)
 	protocols := new(http.Protocols)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"dispatch/dispatcher"
@@ -29,6 +30,12 @@ type link struct {
 	head     int64 // bytes that may still be read; negative: the head has been read, and the body has no bound
 	// beforeRead is called before a read that may have to wait; nil for nothing to do.
 	beforeRead func() error
+
+	givenUp atomic.Bool // its line is taken for dead
+
+	// Of the awaited, under their lock.
+	awaited time.Time // since when
+	doubted bool      // its line has been, for that
 
 	// Of the pool, under its lock.
 	idle     bool

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"dispatch/dispatcher"
+	"dispatch/dispatcher/uplink"
+	"dispatch/resolver"
+)
+
+type explainCommand struct {
+	Target  string   `arg:"" name:"host:port" help:"Where a connection is to go: example.com:443, [2001:db8::1]:443."`
+	Uplinks []string `arg:"" optional:"" name:"uplink" help:"The uplinks, as for start."`
+	DNS     string   `name:"dns" placeholder:"SERVER,..." help:"Ask these DNS servers, as for start."`
+}
+
+// Run tells which way a connection would take, and why. It asks for the host's addresses, and connects to nothing else.
+func (c *explainCommand) Run(ctx context.Context, to terminal) (err error) {
+	req, servers, specs, err := c.understand()
+	if err != nil {
+		return err
+	}
+	lines, err := chooseUplinks(specs)
+	if err != nil {
+		return err
+	}
+	var d *dispatcher.Dispatcher
+	names, err := resolver.New(resolver.Config{
+		Servers: servers,
+		Dial: func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
+			return d.DialServer(ctx, network, server)
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("set up the resolver: %w", err)
+	}
+	defer func() { err = errors.Join(err, names.Close()) }()
+	d = dispatcher.New(dispatcher.Config{Uplinks: lines, Resolver: lookup(names)})
+
+	view, err := lines.View()
+	if err != nil {
+		return err
+	}
+	route, err := d.Route(ctx, &req)
+	if err != nil {
+		return errors.Join(err, printLines(to.out, view, nil))
+	}
+	if err := printRoute(to.out, view, route); err != nil {
+		return err
+	}
+	return printLines(to.out, view, route)
+}
+
+func (c *explainCommand) understand() (req dispatcher.Request, servers []netip.AddrPort, specs []uplink.Spec, err error) {
+	host, port, err := net.SplitHostPort(c.Target)
+	number, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || host == "" || number == 0 {
+		return req, nil, nil, usagef("%q is not HOST:PORT; write one such as example.com:443", c.Target)
+	}
+	if c.DNS != "" {
+		if servers, err = resolver.ParseServers(c.DNS); err != nil {
+			return req, nil, nil, usagef("--dns: %w", err)
+		}
+	}
+	if specs, err = uplink.ParseSpecs(c.Uplinks); err != nil {
+		return req, nil, nil, &usageError{err}
+	}
+	return dispatcher.Request{Host: host, Port: uint16(number)}, servers, specs, nil
+}
+
+// printRoute tells the order in which a first connection would try.
+func printRoute(out io.Writer, view *uplink.View, route *dispatcher.Route) error {
+	hops := route.Hops()
+	sum := 0
+	for _, h := range hops {
+		if h.Uplink != nil {
+			sum += h.Uplink.Weight()
+		}
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "a new connection would try, in this order (the next one begins with another, by the shares)")
+	for n, h := range hops {
+		name, share := dispatcher.Direct, "not bound: it is on this machine or its neighbour\t"
+		if h.Uplink != nil {
+			name = h.Uplink.Name()
+			share = fmt.Sprintf("weight %d\tshare %.1f %%\t", h.Uplink.Weight(), 100*float64(h.Uplink.Weight())/float64(sum))
+		}
+		var ways []string
+		for _, dst := range h.Destinations {
+			way := dst.String()
+			if h.Uplink != nil {
+				way += " from " + view.Lines[h.Uplink.Number].Source(uplink.FamilyOf(dst.Addr())).String()
+			}
+			ways = append(ways, way)
+		}
+		fmt.Fprintf(w, "  %d.\t%s\t%s%s\n", n+1, name, share, strings.Join(ways, ", then "))
+	}
+	return w.Flush()
+}
+
+// printLines tells of the lines that are not on the route, and why. A nil route has none.
+func printLines(out io.Writer, view *uplink.View, route *dispatcher.Route) error {
+	used := make(map[*uplink.Uplink]bool)
+	wanted, direct := uplink.Family(0), false
+	if route != nil {
+		for _, h := range route.Hops() {
+			used[h.Uplink] = true
+			direct = direct || h.Uplink == nil
+			for _, dst := range h.Destinations {
+				wanted |= uplink.FamilyOf(dst.Addr())
+			}
+		}
+	}
+	var left []string
+	for n := range view.Lines {
+		l := &view.Lines[n]
+		if used[l.Uplink] || direct {
+			continue
+		}
+		why := l.Problem
+		switch {
+		case why != "":
+		case l.Families&wanted != 0:
+			why = "the destination is on another uplink's own network"
+		default:
+			why = "it has only " + l.Families.String()
+		}
+		left = append(left, fmt.Sprintf("  %s\t%s\n", l.Uplink.Name(), why))
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "not by")
+	for _, row := range left {
+		fmt.Fprint(w, row)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,175 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"dispatch/dispatcher/uplink"
+)
+
+const (
+	// checkTimeout is how long a check waits for a connection.
+	checkTimeout = 3 * time.Second
+	// checkEvery is the least time between the beginnings of two checks of a line; it doubles from one to the next, up
+	// to checkAtLeast.
+	checkEvery   = time.Second
+	checkAtLeast = 30 * time.Second
+	// maxTargets is how many destinations are tried, one a check.
+	maxTargets = 4
+)
+
+// errNoTarget is for a check that has nothing to connect to.
+var errNoTarget = errors.New("no destination is known that works by another uplink")
+
+// check has a line checked, soon. It needs the lock.
+func (m *Monitor) check(l *line) {
+	if m.closed {
+		return
+	}
+	if l.checking {
+		select {
+		case l.hurry <- struct{}{}:
+		default: // it hurries already
+		}
+		return
+	}
+	l.checking = true
+	m.checks.Go(func() { m.recover(l) })
+}
+
+// patrol has the lines that are up checked with the probes, now and then.
+func (m *Monitor) patrol() {
+	ticker := time.NewTicker(checkAtLeast)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		m.mu.Lock()
+		for f := range m.lines {
+			for n := range m.lines[f] {
+				if l := &m.lines[f][n]; l.State == Up && !l.checking {
+					m.check(l)
+				}
+			}
+		}
+		m.mu.Unlock()
+	}
+}
+
+// recover checks a line until it is up.
+func (m *Monitor) recover(l *line) {
+	for n := 0; ; n++ {
+		if !m.sleepUntil(m.checked(l).Add(checkEvery)) {
+			return
+		}
+		began := m.begin(l)
+		err := m.try(l, n)
+		if m.conclude(l, err, n, began) {
+			return
+		}
+		timer := time.NewTimer(min(checkEvery<<min(n, 10), checkAtLeast))
+		select {
+		case <-timer.C:
+		case <-l.hurry:
+			n = -1 // the times grow anew
+		case <-m.ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// sleepUntil returns false when the Monitor is closed.
+func (m *Monitor) sleepUntil(then time.Time) bool {
+	timer := time.NewTimer(time.Until(then))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-m.ctx.Done():
+		return false
+	}
+}
+
+// checked is when the line's last check began.
+func (m *Monitor) checked(l *line) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return l.checked
+}
+
+func (m *Monitor) begin(l *line) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l.checked = time.Now()
+	return l.checked
+}
+
+// try makes the nth check of a line in a row; nil means that it works.
+func (m *Monitor) try(l *line, n int) error {
+	ctx, cancel := context.WithTimeout(m.ctx, checkTimeout)
+	defer cancel()
+	if len(m.probes) > 0 {
+		return m.probes[n%len(m.probes)].through(ctx, l.Uplink, l.Family, m.resolve)
+	}
+	m.mu.Lock()
+	targets := m.targets(indexOf(l.Family), l)
+	m.mu.Unlock()
+	if len(targets) == 0 {
+		return errNoTarget
+	}
+	return connects(ctx, l.Uplink, targets[n%len(targets)])
+}
+
+// connects tells whether the uplink carries a connection to a destination, or its refusal.
+func connects(ctx context.Context, u *uplink.Uplink, to netip.AddrPort) error {
+	began := time.Now()
+	conn, err := u.DialTCP(ctx, to)
+	if uplink.FailureOf(err).Blame() == uplink.BlameDestination && err != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", to, err)
+	}
+	u.ObserveConnect(time.Since(began))
+	return conn.Close()
+}
+
+// conclude takes in the outcome of the nth check in a row, and returns whether the line needs no further one.
+func (m *Monitor) conclude(l *line, err error, n int, began time.Time) (done bool) {
+	m.mu.Lock()
+	var after func()
+	switch {
+	case m.ctx.Err() != nil, l.gone:
+		done = true
+	case l.State == Up && l.worked.After(began):
+		done = true // whatever came of it, the line has carried something since
+	case err == nil:
+		done = true
+		l.suspicion = suspicion{}
+		after = m.become(l, Up, "")
+	case errors.Is(err, errNoTarget):
+		done = l.State == Up
+	case l.State == Up:
+		after = m.become(l, Suspect, err.Error())
+	case n > 0:
+		after = m.become(l, Down, err.Error())
+	}
+	if done {
+		l.checking = false
+		select {
+		case <-l.hurry: // it was for this check
+		default:
+		}
+	}
+	m.mu.Unlock()
+	if after != nil {
+		after()
+	}
+	return done
+}

@@ -1,0 +1,219 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// loopbackLines are two uplinks that work, both on the loopback interface.
+func loopbackLines(t *testing.T) *uplink.Set {
+	t.Helper()
+	table := &uplink.Table{List: func() ([]uplink.Interface, error) {
+		return []uplink.Interface{{
+			Index: 1, Name: "lo", Kind: uplink.KindLoopback, Up: true,
+			Addresses: []uplink.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}},
+		}}, nil
+	}}
+	set, err := uplink.NewSet(table, []uplink.Spec{{Name: "lo", Weight: 1}, {Addr: netip.MustParseAddr("127.0.0.1"), Weight: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// server counts the connections that it gets.
+func server(t *testing.T) (netip.AddrPort, *atomic.Int32) {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var count atomic.Int32
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			count.Add(1)
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		<-done
+	})
+	return l.Addr().(*net.TCPAddr).AddrPort(), &count
+}
+
+func (b *bench) waitFor(line int, s State) {
+	b.t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		for _, got := range b.Statuses() {
+			if got.Uplink.Number == line && got.State == s {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			b.t.Fatalf("line %d does not become %s: %+v", line, s, b.Statuses())
+		}
+	}
+}
+
+// A suspect line that carries a connection is up again at once, and nobody else is connected to.
+func TestCheckFindsALineAlive(t *testing.T) {
+	t.Parallel()
+	b := watch(t, loopbackLines(t))
+	at, count := server(t)
+	b.report(0, at, uplink.NoFailure)
+	b.report(1, at, uplink.TimedOut)
+	b.waitFor(1, Up)
+	if n := count.Load(); n != 1 {
+		t.Errorf("%d checks", n)
+	}
+}
+
+// A refusal comes through the line.
+func TestCheckTakesARefusalForAnAnswer(t *testing.T) {
+	t.Parallel()
+	b := watch(t, loopbackLines(t))
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.report(0, at, uplink.NoFailure)
+	b.report(1, at, uplink.TimedOut)
+	b.waitFor(1, Up)
+}
+
+// Doubts, however many, cause one check a second; a line that answers stays up.
+func TestDoubtsAreCheckedAtMostOnceASecond(t *testing.T) {
+	t.Parallel()
+	b := watch(t, loopbackLines(t))
+	at, count := server(t)
+	b.report(0, at, uplink.NoFailure)
+	u := b.set.Uplinks()[1]
+	began := time.Now()
+	for time.Since(began) < 1500*time.Millisecond {
+		b.Doubted(u, uplink.IPv4)
+		b.avoids("while it is doubted")
+		time.Sleep(time.Millisecond)
+	}
+	if n := count.Load(); n < 1 || n > 3 {
+		t.Errorf("%d checks in %v", n, time.Since(began))
+	}
+}
+
+// A line on which a check fails is suspect after the first, and down after the second.
+func TestFailedChecks(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	b.report(0, destinationA, uplink.NoFailure)
+	b.Doubted(set.Uplinks()[1], uplink.IPv4)
+	b.waitFor(1, Suspect)
+	b.avoids("after the first check", 1)
+	b.waitFor(1, Down)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.told) != 1 {
+		t.Errorf("told %+v, want it once", b.told)
+	}
+}
+
+// With nothing to check, a doubt has no consequence.
+func TestNothingToCheck(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	b.Doubted(set.Uplinks()[1], uplink.IPv4)
+	b.report(1, destinationA, uplink.NoFailure) // by the line itself
+	b.Doubted(set.Uplinks()[1], uplink.IPv4)
+	time.Sleep(20 * time.Millisecond)
+	b.avoids("after doubts")
+}
+
+// With probes each line is checked with them from the start, and with nothing else.
+func TestProbes(t *testing.T) {
+	t.Parallel()
+	status, asked := atomic.Int32{}, atomic.Int32{}
+	status.Store(http.StatusNoContent)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		if code := int(status.Load()); code == http.StatusFound {
+			w.Header().Set("Location", "http://login.test/")
+			w.WriteHeader(code)
+		} else {
+			w.WriteHeader(code)
+		}
+	}))
+	defer s.Close()
+	target, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(_ context.Context, host string) ([]netip.Addr, error) {
+		if host != "probe.test" {
+			return nil, errors.New(host + " is not known")
+		}
+		return []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("127.0.0.1")}, nil
+	}
+	set := loopbackLines(t)
+	for _, c := range []struct {
+		probe, problem string
+		status         int
+	}{
+		{"http://probe.test:PORT/x", "", 204},
+		{"http://probe.test:PORT/x#204", "", 204},
+		{"http://127.0.0.1:PORT/x", "", 200},
+		{"tcp://probe.test:PORT", "", 500},
+		{"http://probe.test:PORT/x", "login needed", 302},
+		{"http://probe.test:PORT/x#204", "login needed", 200},
+		{"http://probe.test:PORT/x", "login needed", 511},
+		{"http://probe.test:PORT/x", "status 500", 500},
+		{"http://other.test:PORT/x", "not known", 200},
+	} {
+		p, err := ParseProbe(strings.ReplaceAll(c.probe, "PORT", target.Port()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		status.Store(int32(c.status))
+		err = p.through(t.Context(), set.Uplinks()[0], uplink.IPv4, names)
+		if c.problem == "" && err != nil || c.problem != "" && (err == nil || !strings.Contains(err.Error(), c.problem)) {
+			t.Errorf("%s, status %d: %v, want %q", c.probe, c.status, err, c.problem)
+		}
+	}
+
+	status.Store(http.StatusFound)
+	p, err := ParseProbe(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := watch(t, set, p)
+	b.waitFor(0, Suspect)
+	b.waitFor(1, Suspect)
+	status.Store(http.StatusOK)
+	b.waitFor(0, Up)
+	b.waitFor(1, Up)
+}

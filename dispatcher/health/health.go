@@ -1,0 +1,192 @@
+// Package health turns what comes of attempts, and what the kernel tells of interfaces, into the state of each uplink:
+// up, suspect or down, for each address family.
+//
+// An uplink is suspect when something speaks against it that speaks for no destination's fault: two destinations could
+// not be reached through it in a row, or one that another uplink reached at the same time. New connections avoid an
+// uplink that is not up, as long as there is another. Whether it has recovered is found out by connecting through it to
+// destinations that lately worked through another uplink, or to probes that the user named, and to nothing else.
+package health
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// State is what is known of an uplink in one family.
+type State uint8
+
+// The states. Suspect and Down are avoided alike; Down has been confirmed, by a check or by the kernel.
+const (
+	Up State = iota
+	Suspect
+	Down
+)
+
+// String returns "up", "suspect" or "down".
+func (s State) String() string { return [...]string{"up", "suspect", "down"}[s] }
+
+// Status is an uplink's state in one family.
+type Status struct {
+	Uplink *uplink.Uplink
+	Family uplink.Family // one
+	State  State
+	// Reason says why it is not up; empty when it is.
+	Reason string
+	// Since is when it entered the state.
+	Since time.Time
+}
+
+// Config is what a Monitor is made of.
+type Config struct {
+	// Uplinks are the lines to watch over.
+	Uplinks *uplink.Set
+	// Probes are the user's own targets for checks. With none, checks go to destinations that lately worked.
+	Probes []Probe
+	// Resolve turns the probes' host names into addresses; needed with probes only.
+	Resolve Resolve
+	// Logger takes each change of state; nil discards.
+	Logger *slog.Logger
+	// Changed, if not nil, is called after an uplink has become suspect or down, on the goroutine that found it.
+	Changed func(Status)
+}
+
+// Monitor keeps the uplinks' states. Safe for concurrent use.
+type Monitor struct {
+	set     *uplink.Set
+	probes  []Probe
+	resolve Resolve
+	log     *slog.Logger
+	changed func(Status)
+
+	avoid [2]atomic.Uint64 // by family: the lines that are not up, bit n for Number n
+
+	ctx    context.Context // of the checks
+	cancel context.CancelFunc
+	checks sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	lines  [2][]line // by family and Number
+}
+
+// line is one uplink in one family, under the Monitor's lock.
+type line struct {
+	Status
+	suspicion
+	recent   recent
+	kernel   kernelView
+	gone     bool          // the kernel says it cannot be used
+	worked   time.Time     // when it last carried something
+	checked  time.Time     // when its last check began
+	checking bool          // a goroutine checks it
+	hurry    chan struct{} // makes that goroutine check soon; of capacity 1
+}
+
+// families are the indices of what is kept by family.
+var families = [2]uplink.Family{uplink.IPv4, uplink.IPv6}
+
+func indexOf(f uplink.Family) int {
+	if f == uplink.IPv6 {
+		return 1
+	}
+	return 0
+}
+
+// New makes a Monitor that takes all uplinks for up, but those that the kernel says cannot be used. The caller closes it.
+func New(c Config) *Monitor {
+	m := &Monitor{set: c.Uplinks, probes: c.Probes, resolve: c.Resolve, log: c.Logger, changed: c.Changed}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	if m.changed == nil {
+		m.changed = func(Status) {}
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	if len(m.probes) > 0 {
+		m.checks.Go(m.patrol)
+	}
+	now := time.Now()
+	for n, f := range families {
+		for _, u := range m.set.Uplinks() {
+			m.lines[n] = append(m.lines[n], line{
+				Status: Status{Uplink: u, Family: f, Since: now}, hurry: make(chan struct{}, 1),
+			})
+		}
+	}
+	return m
+}
+
+// Close ends all checks and waits for them.
+func (m *Monitor) Close() {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.cancel()
+	m.checks.Wait()
+}
+
+// Avoid returns the uplinks that new connections of family f are to avoid while there are others: bit n for Number n.
+func (m *Monitor) Avoid(f uplink.Family) uint64 { return m.avoid[indexOf(f)].Load() }
+
+// Statuses returns all states, in the uplinks' order, IPv4 first. Families that an uplink has no address of are left
+// out, unless it has none at all: then the kernel's reason stands for both.
+func (m *Monitor) Statuses() []Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []Status
+	for n := range m.set.Uplinks() {
+		for f := range families {
+			if l := &m.lines[f][n]; !l.gone || m.lines[1-f][n].gone {
+				all = append(all, l.Status)
+			}
+		}
+	}
+	return all
+}
+
+// become changes a line's state. It needs the lock, and returns what is to be done without it.
+func (m *Monitor) become(l *line, s State, reason string) (after func()) {
+	before := l.Status
+	if before.State == s && before.Reason == reason {
+		return func() {}
+	}
+	l.State, l.Reason = s, reason
+	if before.State != s {
+		l.Since = time.Now()
+	}
+	bit, avoid := uint64(1)<<l.Uplink.Number, &m.avoid[indexOf(l.Family)]
+	if s == Up {
+		avoid.And(^bit)
+		l.suspicion = suspicion{}
+	} else {
+		avoid.Or(bit)
+	}
+	now := l.Status
+	return func() { m.tell(before, now) }
+}
+
+func (m *Monitor) tell(before, now Status) {
+	if before.State == now.State {
+		return
+	}
+	level, message := slog.LevelWarn, "uplink is "+now.State.String()
+	attrs := []slog.Attr{
+		slog.String("uplink", now.Uplink.Name()),
+		slog.String("family", now.Family.String()),
+	}
+	if now.State == Up {
+		level, message = slog.LevelInfo, "uplink is up again"
+		attrs = append(attrs, slog.Duration("after", now.Since.Sub(before.Since)))
+	} else {
+		attrs = append(attrs, slog.String("reason", now.Reason))
+	}
+	m.log.LogAttrs(context.Background(), level, message, attrs...)
+	if now.State != Up && before.State == Up {
+		m.changed(now)
+	}
+}

@@ -1,0 +1,314 @@
+package health
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"dispatch/dispatcher/uplink"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// noLines are three uplinks on interfaces that do not exist: a check of one fails before anything is sent.
+func noLines(t *testing.T) (*uplink.Set, *uplink.Table) {
+	t.Helper()
+	table := &uplink.Table{List: func() ([]uplink.Interface, error) {
+		var all []uplink.Interface
+		for n, prefix := range []string{"198.51.100.2/24", "203.0.113.2/24", "100.64.2.2/24"} {
+			all = append(all, uplink.Interface{
+				Index: 4000 + n, Name: fmt.Sprintf("nowhere%d", n), Up: true,
+				Addresses:     []uplink.Address{{Prefix: netip.MustParsePrefix(prefix)}},
+				DefaultRoutes: []uplink.DefaultRoute{{Family: uplink.IPv4, Gateway: netip.MustParsePrefix(prefix).Addr().Next()}},
+			})
+		}
+		return all, nil
+	}}
+	specs, err := uplink.ParseSpecs([]string{"nowhere0", "nowhere1", "nowhere2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := uplink.NewSet(table, specs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set, table
+}
+
+// bench is a Monitor with what it told.
+type bench struct {
+	*Monitor
+	t   *testing.T
+	set *uplink.Set
+
+	mu   sync.Mutex
+	told []Status
+}
+
+func watch(t *testing.T, set *uplink.Set, probes ...Probe) *bench {
+	t.Helper()
+	b := &bench{t: t, set: set}
+	b.Monitor = New(Config{Uplinks: set, Probes: probes, Changed: func(s Status) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.told = append(b.told, s)
+	}})
+	t.Cleanup(b.Close)
+	view, err := set.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Kernel(view)
+	return b
+}
+
+var (
+	destinationA = netip.MustParseAddrPort("192.0.2.1:443")
+	destinationB = netip.MustParseAddrPort("192.0.2.2:443")
+	destinationC = netip.MustParseAddrPort("192.0.2.3:443")
+)
+
+func (b *bench) report(line int, to netip.AddrPort, f uplink.Failure) {
+	o := uplink.Outcome{Uplink: b.set.Uplinks()[line], Destination: to, Failure: f, Took: 300 * time.Millisecond}
+	if f != uplink.NoFailure {
+		o.Err = errors.New(string(f))
+	}
+	b.Attempted(o)
+}
+
+func (b *bench) overtaken(line int, to netip.AddrPort) {
+	b.Attempted(uplink.Outcome{
+		Uplink: b.set.Uplinks()[line], Destination: to, Failure: uplink.Canceled, Err: errors.New("canceled"),
+		Took: 300 * time.Millisecond, Overtaken: true,
+	})
+}
+
+// avoids fails the test unless exactly these lines are avoided.
+func (b *bench) avoids(when string, lines ...int) {
+	b.t.Helper()
+	var want uint64
+	for _, n := range lines {
+		want |= 1 << n
+	}
+	if got := b.Avoid(uplink.IPv4); got != want {
+		b.t.Errorf("%s: lines %b are avoided, want %b; %+v", when, got, want, b.Statuses())
+	}
+}
+
+func TestOneDestinationsFailureIsItsOwn(t *testing.T) {
+	t.Parallel()
+	for _, f := range []uplink.Failure{uplink.TimedOut, uplink.HostUnreachable, uplink.NetworkUnreachable, uplink.Forbidden, uplink.OtherFailure} {
+		set, _ := noLines(t)
+		b := watch(t, set)
+		for range 50 {
+			for line := range 3 {
+				b.report(line, destinationA, f)
+			}
+		}
+		b.avoids(string(f))
+	}
+}
+
+func TestRefusalsSpeakForTheLine(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	for range 50 {
+		b.report(0, destinationA, uplink.TimedOut)
+		b.report(0, destinationB, uplink.Refused)
+		b.report(0, destinationC, uplink.Reset)
+	}
+	b.avoids("after refusals")
+}
+
+func TestTwoDestinationsMakeALineSuspect(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	b.report(1, destinationA, uplink.TimedOut)
+	b.report(1, destinationB, uplink.NoFailure)
+	b.report(1, destinationB, uplink.TimedOut)
+	b.avoids("a success between two failures")
+	b.report(1, destinationA, uplink.TimedOut)
+	b.avoids("two in a row", 1)
+	if s := b.Statuses()[1]; s.State == Up || s.Uplink.Number != 1 || !strings.Contains(s.Reason, "timeout") {
+		t.Errorf("status %+v", s)
+	}
+	b.report(1, destinationC, uplink.NoFailure)
+	b.avoids("after a success")
+}
+
+// Another line reached the same destination, a moment before or after.
+func TestAnotherLinesSuccessSpeaksAgainstALine(t *testing.T) {
+	t.Parallel()
+	for name, order := range map[string][]func(*bench){
+		"before": {
+			func(b *bench) { b.report(0, destinationA, uplink.NoFailure) },
+			func(b *bench) { b.report(2, destinationA, uplink.HostUnreachable) },
+		},
+		"after": {
+			func(b *bench) { b.report(2, destinationA, uplink.HostUnreachable) },
+			func(b *bench) { b.report(0, destinationA, uplink.NoFailure) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			set, _ := noLines(t)
+			b := watch(t, set)
+			order[0](b)
+			b.avoids("after the first")
+			order[1](b)
+			b.avoids("after both", 2)
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if len(b.told) == 0 || b.told[0].Uplink.Number != 2 || b.told[0].State != Suspect {
+				t.Errorf("told %+v", b.told)
+			}
+		})
+	}
+}
+
+// A line that cannot be bound has failed without any destination.
+func TestUnusableLineIsSuspectAtOnce(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	b.report(0, destinationA, uplink.LineUnusable)
+	b.avoids("after one", 0)
+}
+
+// What was given up for other reasons says nothing.
+func TestCanceledAndExhaustedSayNothing(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	for range 10 {
+		b.report(0, destinationA, uplink.Canceled)
+		b.report(0, destinationB, uplink.Exhausted)
+	}
+	b.avoids("after ten")
+}
+
+// Overtaken attempts alone are held against a line when there were three in a row; a slow line's arrive in the end.
+func TestOvertakenAttempts(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	b.overtaken(0, destinationA)
+	b.overtaken(0, destinationA)
+	b.report(0, destinationA, uplink.NoFailure)
+	b.overtaken(0, destinationA)
+	b.overtaken(0, destinationA)
+	b.avoids("twice, and twice")
+	b.overtaken(0, destinationA)
+	b.avoids("three times", 0)
+}
+
+// The kernel's word on a line counts at once, in each family.
+func TestKernel(t *testing.T) {
+	t.Parallel()
+	set, table := noLines(t)
+	list := table.List
+	change := func(with func([]uplink.Interface)) *uplink.View {
+		table.List = func() ([]uplink.Interface, error) {
+			all, err := list()
+			with(all)
+			return all, err
+		}
+		table.Invalidate()
+		view, err := set.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return view
+	}
+	b := watch(t, set)
+	b.avoids("at first")
+	b.Kernel(change(func(all []uplink.Interface) { all[1].Up = false }))
+	b.avoids("the link is down", 1)
+	if s := b.Statuses()[1]; s.State != Down || s.Reason != "the link is down" {
+		t.Errorf("status %+v", s)
+	}
+	b.report(1, destinationA, uplink.NoFailure) // from before
+	b.avoids("late news", 1)
+	b.Kernel(change(func([]uplink.Interface) {}))
+	b.avoids("the link is up again, and nothing can be checked")
+
+	b.Kernel(change(func(all []uplink.Interface) { all[0].DefaultRoutes = nil }))
+	b.avoids("the default route is gone", 0)
+	if s := b.Statuses()[0]; !strings.Contains(s.Reason, "default route") {
+		t.Errorf("status %+v", s)
+	}
+	b.report(0, destinationA, uplink.NoFailure)
+	b.avoids("but it works")
+}
+
+// A line that comes back has to prove itself where that can be checked.
+func TestKernelBringsALineBack(t *testing.T) {
+	t.Parallel()
+	set, table := noLines(t)
+	list := table.List
+	b := watch(t, set)
+	b.report(2, destinationB, uplink.NoFailure)
+	for _, there := range []bool{false, true} {
+		table.List = func() ([]uplink.Interface, error) {
+			all, err := list()
+			if !there {
+				all[1].Addresses = nil
+			}
+			return all, err
+		}
+		table.Invalidate()
+		view, err := set.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Kernel(view)
+		b.avoids("gone, and back", 1)
+	}
+	if s := b.Statuses()[1]; s.State == Up || s.Reason == "" {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// A line without IPv6 is no line that is down.
+func TestOtherFamilyIsNoFault(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.told) > 0 {
+		t.Errorf("told %+v", b.told)
+	}
+	for _, s := range b.Statuses() {
+		if s.Family != uplink.IPv4 || s.State != Up {
+			t.Errorf("status %+v", s)
+		}
+	}
+}
+
+func TestStatesTogether(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	var all sync.WaitGroup
+	for line := range 3 {
+		all.Go(func() {
+			for n := range 300 {
+				b.report(line, destinationA, [...]uplink.Failure{uplink.NoFailure, uplink.TimedOut, uplink.LineUnusable}[n%3])
+				b.overtaken(line, destinationB)
+				b.Doubted(b.set.Uplinks()[line], uplink.IPv4)
+				b.Avoid(uplink.IPv4)
+				b.Statuses()
+			}
+		})
+	}
+	all.Wait()
+}

@@ -1,0 +1,70 @@
+package health
+
+import (
+	"net/netip"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// kernelView is what the kernel last said of a line.
+type kernelView struct {
+	known  bool
+	source netip.Addr // invalid: it cannot be used
+	routed bool       // it has a default route
+}
+
+// Kernel takes in what the uplinks stand for now. It is to be called whenever that has changed, and once at the start.
+func (m *Monitor) Kernel(view *uplink.View) {
+	for _, after := range m.kernel(view) {
+		after()
+	}
+}
+
+func (m *Monitor) kernel(view *uplink.View) (after []func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for n := range view.Lines {
+		v := &view.Lines[n]
+		for f, family := range families {
+			now := kernelView{known: true, source: v.Source(family), routed: v.Routed&family != 0}
+			after = append(after, m.follow(f, &m.lines[f][n], now, v)...)
+		}
+	}
+	return after
+}
+
+// follow takes in what the kernel says of one line in one family.
+func (m *Monitor) follow(f int, l *line, now kernelView, v *uplink.Line) []func() {
+	before := l.kernel
+	l.kernel = now
+	l.gone = !now.source.IsValid()
+	switch {
+	case l.gone:
+		reason := v.Problem
+		if reason == "" {
+			reason = "it has no usable " + l.Family.String() + " address"
+		}
+		become := m.become(l, Down, reason)
+		if !before.known && v.Families != 0 {
+			return nil // a line of the other family only: nobody misses this one
+		}
+		return []func(){become}
+	case !before.known:
+		if len(m.probes) > 0 {
+			m.check(l)
+		}
+	case !before.source.IsValid():
+		// Back, but its network may not be ready. Where nothing can tell, connections have to.
+		if len(m.targets(f, l)) == 0 {
+			return []func(){m.become(l, Up, "")}
+		}
+		become := m.become(l, Suspect, "it has come back, and is being checked")
+		m.check(l)
+		return []func(){become}
+	case before.routed && !now.routed:
+		return m.suspect(l, "its default route is gone")
+	case before != now && l.State != Up:
+		m.check(l)
+	}
+	return nil
+}

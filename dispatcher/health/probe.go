@@ -1,0 +1,119 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// Probe is a target of the user's own, to find out whether an uplink works.
+type Probe struct {
+	text   string
+	target *url.URL
+	status int // expected of http; 0: any that is not an error or a redirect
+}
+
+// Resolve turns a host name into addresses.
+type Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+
+// ParseProbe reads tcp://HOST:PORT, which is to connect, or http://HOST[:PORT]/PATH, which is to be answered with
+// success. HTTP's success is a status of 200 to 299, or the one that follows the address as #STATUS.
+func ParseProbe(text string) (Probe, error) {
+	p := Probe{text: text}
+	var err error
+	if p.target, err = url.Parse(text); err != nil {
+		return Probe{}, fmt.Errorf("probe %q is no address: %w; write tcp://HOST:PORT or http://HOST/PATH", text, err)
+	}
+	u := p.target
+	if u.Hostname() == "" || u.User != nil || u.Scheme != "tcp" && u.Scheme != "http" {
+		return Probe{}, fmt.Errorf("probe %q is neither tcp://HOST:PORT nor http://HOST/PATH; write one of those", text)
+	}
+	if u.Scheme == "tcp" && (u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.Port() == "") {
+		return Probe{}, fmt.Errorf("probe %q names no port, or more than a host and a port; write tcp://HOST:PORT", text)
+	}
+	if u.Port() != "" {
+		if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+			return Probe{}, fmt.Errorf("probe %q: %s is no port; write a number from 1 to 65535", text, u.Port())
+		}
+	}
+	if u.Fragment != "" {
+		if p.status, err = strconv.Atoi(u.Fragment); err != nil || p.status < 100 || p.status > 599 {
+			return Probe{}, fmt.Errorf("probe %q: %q is no HTTP status; write one such as #204", text, u.Fragment)
+		}
+		u.Fragment = ""
+	}
+	return p, nil
+}
+
+// String returns the probe as it was written.
+func (p Probe) String() string { return p.text }
+
+// through tries the probe by one uplink, in one family; nil means that it works.
+func (p Probe) through(ctx context.Context, u *uplink.Uplink, family uplink.Family, resolve Resolve) error {
+	host, port := p.target.Hostname(), p.target.Port()
+	if port == "" {
+		port = "80"
+	}
+	addrs := []netip.Addr{}
+	if literal, err := netip.ParseAddr(host); err == nil {
+		addrs = append(addrs, literal)
+	} else if addrs, err = resolve(ctx, host); err != nil {
+		return fmt.Errorf("probe %s: %w: %w", p, errNoTarget, err)
+	}
+	for _, a := range addrs {
+		if uplink.FamilyOf(a.Unmap()) != family {
+			continue
+		}
+		number, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return fmt.Errorf("probe %s: port: %w", p, err)
+		}
+		to := netip.AddrPortFrom(a.Unmap(), uint16(number))
+		if p.target.Scheme == "tcp" {
+			return connects(ctx, u, to)
+		}
+		return p.fetch(ctx, u, to)
+	}
+	return fmt.Errorf("probe %s: %w: it has no %s address", p, errNoTarget, family)
+}
+
+// errLogin is for a network that answers in the target's place.
+var errLogin = errors.New("login needed: the network answers in the probe's place")
+
+func (p Probe) fetch(ctx context.Context, u *uplink.Uplink, to netip.AddrPort) error {
+	client := http.Client{
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return u.DialTCP(ctx, to)
+			},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.target.String(), nil)
+	if err != nil {
+		return fmt.Errorf("probe %s: %w", p, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("probe %s: %w", p, err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		return fmt.Errorf("probe %s: %w", p, err)
+	}
+	switch status := resp.StatusCode; {
+	case status == p.status, p.status == 0 && status >= 200 && status < 300:
+		return nil
+	case status >= 300 && status < 400, p.status != 0 && status >= 200 && status < 300, status == http.StatusNetworkAuthenticationRequired:
+		return fmt.Errorf("%w (%s: status %d)", errLogin, p, status)
+	default:
+		return fmt.Errorf("probe %s: status %d", p, status)
+	}
+}

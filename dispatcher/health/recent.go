@@ -1,0 +1,60 @@
+package health
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// recent keeps the destinations that a line connected to last.
+type recent struct {
+	entries [8]reached
+	next    int
+}
+
+type reached struct {
+	destination netip.AddrPort
+	at          time.Time // the last time
+}
+
+func (r *recent) add(d netip.AddrPort, now time.Time) {
+	for n := range r.entries {
+		if r.entries[n].destination == d {
+			r.entries[n].at = now
+			return
+		}
+	}
+	r.entries[r.next] = reached{d, now}
+	r.next = (r.next + 1) % len(r.entries)
+}
+
+// since tells whether a destination was reached since then.
+func (r *recent) since(d netip.AddrPort, then time.Time) bool {
+	for n := range r.entries {
+		if e := &r.entries[n]; e.destination == d {
+			return !e.at.Before(then)
+		}
+	}
+	return false
+}
+
+// targets returns what a line is checked with: what other lines reached last, the latest first. It needs the lock.
+func (m *Monitor) targets(f int, l *line) []netip.AddrPort {
+	var found []reached
+	for n := range m.lines[f] {
+		if o := &m.lines[f][n]; o != l {
+			found = append(found, o.recent.entries[:]...)
+		}
+	}
+	slices.SortFunc(found, func(a, b reached) int { return b.at.Compare(a.at) })
+	var targets []netip.AddrPort
+	for _, r := range found {
+		if len(targets) == maxTargets || !r.destination.IsValid() {
+			break
+		}
+		if !slices.Contains(targets, r.destination) {
+			targets = append(targets, r.destination)
+		}
+	}
+	return targets
+}

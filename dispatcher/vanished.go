@@ -1,0 +1,55 @@
+package dispatcher
+
+import (
+	"errors"
+	"net"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// Stranded tells whether the connection left from an address that this machine does not have any more: nothing will
+// come back on it.
+func (c *Conn) Stranded(now *uplink.View) bool {
+	local, ok := c.tcp.LocalAddr().(*net.TCPAddr)
+	return ok && c.uplink != nil && !now.Place(local.AddrPort().Addr()).Own
+}
+
+// Reset closes the connection with a reset, which its session passes on to the client.
+func (c *Conn) Reset() error {
+	lingerErr := c.tcp.SetLinger(0)
+	err := c.tcp.Close()
+	c.Wake()
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	if errors.Is(lingerErr, net.ErrClosed) {
+		return nil
+	}
+	return lingerErr
+}
+
+// ResetStranded resets the sessions whose connections are Stranded, so that their applications connect anew at once: the
+// kernel would leave them to wait for many minutes. It returns how many there were.
+func (d *Dispatcher) ResetStranded(now *uplink.View) int {
+	var stranded []*Conn
+	d.ledger.mu.Lock()
+	for s := d.ledger.live; s != nil; s = s.next {
+		if c := s.conn.Load(); c != nil && c.Stranded(now) {
+			stranded = append(stranded, c)
+		}
+	}
+	d.ledger.mu.Unlock()
+	for _, c := range stranded {
+		if err := c.Reset(); err != nil {
+			d.log.Debug("resetting a stranded connection failed", "destination", c.destination.String(), "error", err)
+		}
+	}
+	return len(stranded)
+}
+
+// Doubt tells the Observer that the connection is silent for longer than expected.
+func (d *Dispatcher) Doubt(c *Conn) {
+	if c.uplink != nil {
+		d.observer.Doubted(c.uplink, uplink.FamilyOf(c.destination.Addr()))
+	}
+}
