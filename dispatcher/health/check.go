@@ -130,10 +130,11 @@ func (m *Monitor) try(l *line, n int) error {
 func connects(ctx context.Context, u *uplink.Uplink, to netip.AddrPort) error {
 	began := time.Now()
 	conn, err := u.DialTCP(ctx, to)
-	if uplink.FailureOf(err).Blame() == uplink.BlameDestination && err != nil {
-		return nil
-	}
-	if err != nil {
+	switch f := uplink.FailureOf(err); {
+	case f == uplink.NoFailure:
+	case f.Blame() == uplink.BlameDestination:
+		return nil //nolint:nilerr // the refusal came through the line
+	default:
 		return fmt.Errorf("%s: %w", to, err)
 	}
 	u.ObserveConnect(time.Since(began))

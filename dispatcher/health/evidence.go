@@ -111,7 +111,8 @@ func (m *Monitor) failed(f int, l *line, o uplink.Outcome) []func() {
 	if len(kept) == maxSuspicions {
 		kept = append(kept[:0], kept[1:]...)
 	}
-	l.failures = append(kept, failure{o.Destination, now, why})
+	kept = append(kept, failure{o.Destination, now, why})
+	l.failures = kept
 	switch {
 	case m.reachedByOthers(f, l, o.Destination, now.Add(-o.Took)):
 		return m.suspect(l, why)

@@ -174,18 +174,21 @@ func (m *Monitor) tell(before, now Status) {
 	if before.State == now.State {
 		return
 	}
-	level, message := slog.LevelWarn, "uplink is "+now.State.String()
 	attrs := []slog.Attr{
 		slog.String("uplink", now.Uplink.Name()),
 		slog.String("family", now.Family.String()),
+		slog.String("reason", now.Reason),
 	}
-	if now.State == Up {
-		level, message = slog.LevelInfo, "uplink is up again"
-		attrs = append(attrs, slog.Duration("after", now.Since.Sub(before.Since)))
-	} else {
-		attrs = append(attrs, slog.String("reason", now.Reason))
+	ctx := context.Background()
+	switch now.State {
+	case Up:
+		attrs[2] = slog.Duration("after", now.Since.Sub(before.Since))
+		m.log.LogAttrs(ctx, slog.LevelInfo, "uplink is up again", attrs...)
+	case Suspect:
+		m.log.LogAttrs(ctx, slog.LevelWarn, "uplink is suspect", attrs...)
+	case Down:
+		m.log.LogAttrs(ctx, slog.LevelWarn, "uplink is down", attrs...)
 	}
-	m.log.LogAttrs(context.Background(), level, message, attrs...)
 	if now.State != Up && before.State == Up {
 		m.changed(now)
 	}
