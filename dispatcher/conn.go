@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,7 @@ type Conn struct {
 	destination netip.AddrPort
 	serving     atomic.Pointer[Session]
 	owned       *Session // ended by Close; nil when sessions are the caller's
+	relaying    atomic.Pointer[relay.Session]
 }
 
 // Uplink returns the line the connection leaves by, nil when it is direct.
@@ -30,12 +32,40 @@ func (c *Conn) Serve(s *Session) {
 	c.serving.Store(s)
 }
 
-// Relay copies between the client and the destination until both directions have ended, closes both and ends the
-// session. It returns nil when both ended with a FIN. Only for connections that came from Dial.
-func (c *Conn) Relay(client net.Conn) error {
-	err := relay.Relay(client, c.tcp, &c.owned.bytes)
+// Relay begins to copy between the client and the destination and returns. When both directions have ended it closes
+// both, ends the session, and calls done, once, with nil when both ended with a FIN. Only for connections that came
+// from Dial.
+func (c *Conn) Relay(client net.Conn, done func(error)) {
+	s := relay.New(client, c.tcp, &c.owned.bytes, func(err error) { c.relayed(err, done) })
+	c.relaying.Store(s)
+	s.Start()
+}
+
+// Wake makes a relay notice that the client's connection has been closed. Without a relay it does nothing.
+func (c *Conn) Wake() {
+	if s := c.relaying.Load(); s != nil {
+		s.Wake()
+	}
+}
+
+// relayed is the end of a relay. Nobody above it would take a panic.
+func (c *Conn) relayed(err error, done func(error)) {
+	defer c.survive()
+	defer done(err)
+	if cause, ok := errors.AsType[*relay.PanicError](err); ok {
+		c.logPanic(cause.Value, cause.Stack)
+	}
 	c.owned.End(err)
-	return err
+}
+
+func (c *Conn) survive() {
+	if cause := recover(); cause != nil {
+		c.logPanic(cause, debug.Stack())
+	}
+}
+
+func (c *Conn) logPanic(cause any, stack []byte) {
+	c.owned.d.log.Error("relaying panicked", "client", c.owned.Request.Client.String(), "cause", cause, "stack", string(stack))
 }
 
 // Abandon closes a connection whose relaying could not begin: class says because of whom, cause why. It ends the
@@ -70,6 +100,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 // Close closes the connection, and ends its session if it came from Dial.
 func (c *Conn) Close() error {
 	err := c.tcp.Close()
+	c.Wake()
 	if c.owned != nil {
 		c.owned.End(nil)
 	}

@@ -17,6 +17,7 @@ type Conn struct {
 	server   *Server
 	idle     bool // under server.mu: no request is being served
 	closed   atomic.Bool
+	tunnel   atomic.Pointer[dispatcher.Conn] // the other end, while Tunnel copies
 }
 
 // Request starts a request of this client; the handler adds what it asks for.
@@ -66,7 +67,11 @@ func (c *Conn) Close() error {
 		return nil
 	}
 	c.server.forget(c)
-	return c.tcp.Close()
+	err := c.tcp.Close()
+	if dst := c.tunnel.Load(); dst != nil {
+		dst.Wake()
+	}
+	return err
 }
 
 // CloseRead shuts down the receiving side.

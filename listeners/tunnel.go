@@ -1,18 +1,34 @@
 package listeners
 
 import (
+	"net"
 	"time"
 
 	"dispatch/dispatcher"
 )
 
-// Tunnel copies between the client and dst until both directions have ended, and closes both. First it sends dst
-// what the client said ahead of the answer: early, which a library had read, then what this Conn still holds. It
-// returns nil when both directions ended with a FIN; the session of dst has ended by then.
-func (c *Conn) Tunnel(dst *dispatcher.Conn, early []byte) error {
-	defer c.server.closeConn(c)
+// Tunnel begins to copy between the client and dst and returns. First it sends dst what the client said ahead of the
+// answer: early, which a library had read, then what this Conn still holds. When both directions have ended it closes
+// both and calls done, once, maybe before Tunnel returns: with nil when both ended with a FIN. The session of dst has
+// ended by then.
+func (c *Conn) Tunnel(dst *dispatcher.Conn, early []byte, done func(error)) {
+	tcp, err := c.open(dst, early)
+	if err != nil {
+		c.server.closeConn(c)
+		done(err)
+		return
+	}
+	c.tunnel.Store(dst)
+	dst.Relay(tcp, func(err error) {
+		c.server.closeConn(c)
+		done(err)
+	})
+}
+
+// open makes both ready for copying. After an error dst is closed.
+func (c *Conn) open(dst *dispatcher.Conn, early []byte) (*net.TCPConn, error) {
 	if err := c.SetDeadline(time.Time{}); err != nil {
-		return dst.Abandon(dispatcher.ClientBroken, err)
+		return nil, dst.Abandon(dispatcher.ClientBroken, err)
 	}
 	tcp, rest := c.Detach()
 	for _, said := range [][]byte{early, rest} {
@@ -23,8 +39,8 @@ func (c *Conn) Tunnel(dst *dispatcher.Conn, early []byte) error {
 			if abortErr := c.Abort(); abortErr != nil {
 				c.server.log.Debug("resetting a client failed", "client", c.Client().String(), "error", abortErr)
 			}
-			return dst.Abandon(dispatcher.DestinationBroken, err)
+			return nil, dst.Abandon(dispatcher.DestinationBroken, err)
 		}
 	}
-	return dst.Relay(tcp)
+	return tcp, nil
 }

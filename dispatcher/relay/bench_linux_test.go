@@ -1,36 +1,39 @@
 package relay
 
 import (
-	"bytes"
-	"os"
+	"net"
 	"runtime"
-	"strconv"
 	"testing"
 )
 
-// BenchmarkIdle weighs sessions that have moved a byte each way and wait.
-func BenchmarkIdle(b *testing.B) {
+// BenchmarkIdleSession weighs sessions that have moved a byte each way and wait: as
+// they are at once, and when they have been parked.
+func BenchmarkIdleSession(b *testing.B) {
 	const sessions = 2000
-	p := startPeer(b)
-	g := startGateway(b, p.Destination, ours(b))
-	for range b.N {
-		memory, resident, goroutines, open := inUse(), residentBytes(b), runtime.NumGoroutine(), descriptors(b)
-		p.run(b, job{Relay: g.addr, Streams: sessions, Up: 1, Down: 1, Hold: true})
-		each := func(now, before int) float64 { return float64(now-before) / sessions }
-		b.ReportMetric(each(inUse(), memory), "B/session")
-		b.ReportMetric(each(residentBytes(b), resident), "B-resident/session")
-		b.ReportMetric(each(runtime.NumGoroutine(), goroutines), "goroutines/session")
-		b.ReportMetric(each(descriptors(b), open), "fds/session")
-		p.run(b, job{Relay: g.addr})
-		eventually(b, "the sessions to end", func() bool { return runtime.NumGoroutine() <= goroutines })
+	for _, state := range []string{"awake", "parked"} {
+		b.Run(state, func(b *testing.B) {
+			p := startPeer(b)
+			g := startGateway(b, p.Destination, justStart)
+			lot := &process.lot
+			empty := func() bool { quiet, parked := lot.isQuiet(); return quiet && parked == 0 }
+			each := func(now, before int) float64 { return float64(now-before) / sessions }
+			for b.Loop() {
+				memory, goroutines, open := inUse(), runtime.NumGoroutine(), descriptors(b)
+				p.run(b, job{Relay: g.addr, Streams: sessions, Up: 1, Down: 1, Hold: true})
+				if state == "parked" {
+					eventually(b, "all to be parked", func() bool { quiet, _ := lot.isQuiet(); return quiet })
+				}
+				b.ReportMetric(each(runtime.NumGoroutine(), goroutines), "goroutines/session")
+				b.ReportMetric(each(descriptors(b), open), "fds/session")
+				b.ReportMetric(each(inUse(), memory), "B/session")
+				p.run(b, job{Relay: g.addr})
+				eventually(b, "the sessions to end", empty)
+			}
+		})
 	}
 }
 
-func residentBytes(b *testing.B) int {
-	b.Helper()
-	statm, err := os.ReadFile("/proc/self/statm")
-	must(b, err)
-	pages, err := strconv.Atoi(string(bytes.Fields(statm)[1]))
-	must(b, err)
-	return pages * os.Getpagesize()
+// justStart keeps no goroutine of its own.
+func justStart(client, destination *net.TCPConn) {
+	New(client, destination, nil, func(error) {}).Start()
 }

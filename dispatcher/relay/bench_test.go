@@ -62,7 +62,9 @@ func (g *gateway) accept(b *testing.B, listener *net.TCPListener, to *net.TCPAdd
 func ours(b *testing.B) relayFunc {
 	return func(client, destination *net.TCPConn) {
 		var c Counters
-		if err := Relay(client, destination, &c); err != nil && !isReset(err) {
+		ended := make(chan error)
+		New(client, destination, &c, func(err error) { ended <- err }).Start()
+		if err := <-ended; err != nil && !isReset(err) {
 			b.Error(err)
 		}
 	}

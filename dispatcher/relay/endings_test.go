@@ -81,7 +81,7 @@ var endings = []struct {
 		r.client.reset()
 		r.server.reset()
 		if err := r.end(); !isReset(err) {
-			r.tb.Errorf("Relay returned %v, want a reset", err)
+			r.tb.Errorf("the session ended with %v, want a reset", err)
 		}
 		r.counted(0, 0)
 	}},
@@ -209,7 +209,7 @@ func TestEndings(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			for _, e := range endings {
 				if e.unix && runtime.GOOS == "windows" || e.linux && runtime.GOOS != "linux" {
-					continue // Relay's documentation says so
+					continue // the package's documentation says so
 				}
 				t.Run(e.name, func(t *testing.T) {
 					t.Parallel()

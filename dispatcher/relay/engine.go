@@ -33,7 +33,9 @@ var process = newEngine()
 type engine struct {
 	buffers             sync.Pool // of *buffer
 	waits               sync.Pool // of *waitBuffer
+	copyings            sync.Pool // of *copying
 	pipes               pipePool
+	lot                 parkingLot
 	bulkFrom, bulkFloor int
 }
 
@@ -41,25 +43,20 @@ func newEngine() *engine {
 	e := &engine{bulkFrom: bulkFrom, bulkFloor: bulkFloor}
 	e.buffers.New = func() any { return new(buffer) }
 	e.waits.New = func() any { return new(waitBuffer) }
+	e.copyings.New = newCopying
 	e.pipes.init()
+	e.lot.init()
 	return e
 }
 
-func (e *engine) relay(client, destination net.Conn, c *Counters) error {
+func (e *engine) session(client, destination net.Conn, c *Counters, done func(error)) *Session {
 	if c == nil {
 		c = new(Counters)
 	}
-	s := &session{}
+	s := &Session{engine: e, done: done}
 	s.ends[Client].init(client)
 	s.ends[Destination].init(destination)
-	s.up.init(e, s, Client, Destination, &c.Up)
-	s.down.init(e, s, Destination, Client, &c.Down)
-	s.running.Add(1)
-	go s.runDown()
-	s.run(&s.up)
-	s.running.Wait()
-	if s.first != nil {
-		return s.first
-	}
-	return nil
+	s.up.init(s, Client, Destination, &c.Up)
+	s.down.init(s, Destination, Client, &c.Down)
+	return s
 }

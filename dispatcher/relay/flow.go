@@ -8,13 +8,14 @@ import (
 
 // flow is one direction of a session.
 type flow struct {
-	session  *session
-	engine   *engine
+	session  *Session
 	src, dst *end
 	from, to Side
 	moved    *atomic.Int64 // bytes that dst has taken
-
-	reading // what is under way
+	// uncertain: the error of a write may not be the first one that dst had.
+	uncertain bool
+	watching  bool // the source has ended well: what is left is to watch it
+	place
 
 	// Guarded by the session's lock.
 	ending  bool // the source has ended, or the flow has failed
@@ -23,19 +24,20 @@ type flow struct {
 	onEnd   chan struct{} // closed at the end, if somebody waits for it
 }
 
-func (f *flow) init(e *engine, s *session, from, to Side, moved *atomic.Int64) {
-	f.session, f.engine = s, e
+func (f *flow) init(s *Session, from, to Side, moved *atomic.Int64) {
+	f.session = s
 	f.from, f.to = from, to
 	f.src, f.dst = &s.ends[from], &s.ends[to]
 	f.moved = moved
 }
 
-// copy moves bytes until the source has ended, and then returns nil.
-func (f *flow) copy() *Error {
+// copy moves bytes until the source has ended, and then returns nil; or until the
+// flow has been parked.
+func (f *flow) copy() (failure *Error, parked bool) {
 	if f.src.raw != nil {
 		return f.copySocket()
 	}
-	return f.copyPlain()
+	return f.copyPlain(), false
 }
 
 // copyPlain copies from a connection that can only be waited for by reading. It
@@ -67,12 +69,12 @@ func (f *flow) copyPlain() *Error {
 func (f *flow) copyRead(large bool) (int, error) {
 	var data []byte
 	if large {
-		b := f.engine.buffers.Get().(*buffer)
-		defer f.engine.buffers.Put(b)
+		b := f.session.engine.buffers.Get().(*buffer)
+		defer f.session.engine.buffers.Put(b)
 		data = b[:]
 	} else {
-		b := f.engine.waits.Get().(*waitBuffer)
-		defer f.engine.waits.Put(b)
+		b := f.session.engine.waits.Get().(*waitBuffer)
+		defer f.session.engine.waits.Put(b)
 		data = b[:]
 	}
 	n, err := f.src.conn.Read(data)

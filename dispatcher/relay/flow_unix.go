@@ -16,20 +16,28 @@ var errReset = os.NewSyscallError("read", syscall.ECONNRESET)
 // that the scheduler can interrupt it (see readNow on Linux).
 const longRun = 4 << 20
 
-// reading is the state of a flow that reads from a socket.
-type reading struct {
-	buf  *buffer // held from a read that brought something to one that does not
-	n    int     // bytes that the last read brought; 0: the source ended
-	err  error   // of the last call
-	gone bool    // when the source ended, the kernel knew no peer any more
-	fin  bool    // and the kernel still kept the error that came after a FIN
+// copying is the state of a flow whose source is a socket, while a goroutine
+// carries it. Its functions are made once, for it is lent from a pool.
+type copying struct {
+	*flow
 
-	out    int // how many of the n bytes have been written
-	writer func(fd uintptr) bool
+	buf *buffer // held from a read that brought something to one that does not
+	n   int     // bytes that the last read brought; 0: the source ended
+	err error   // of the last call
+	end ending  // how the source ended
+	out int     // how many of the n bytes have been written
 
 	run  int  // bytes read since the last wait
 	bulk bool // worth a pipe
 	splicing
+
+	attempt, writer, drainer func(fd uintptr) bool
+}
+
+// ending is what a socket tells of the end of its data.
+type ending struct {
+	gone bool // the kernel knows no peer any more
+	fin  bool // and it still keeps the error that came after a FIN
 }
 
 // filling is what came of an attempt to fill a pipe.
@@ -41,118 +49,156 @@ const (
 	filled                    // there is something in the pipe, or an error
 )
 
+// newCopying makes one for the pool.
+func newCopying() any {
+	c := new(copying)
+	c.attempt, c.writer, c.drainer = c.attemptOnce, c.writeOnce, c.drainOnce
+	return c
+}
+
 // copySocket copies from a socket that the runtime's poller watches.
+func (f *flow) copySocket() (failure *Error, parked bool) {
+	pool := &f.session.engine.copyings
+	c := pool.Get().(*copying)
+	c.flow = f
+	defer func() {
+		c.release()
+		*c = copying{attempt: c.attempt, writer: c.writer, drainer: c.drainer}
+		pool.Put(c)
+	}()
+	return c.copy()
+}
+
+// copy moves bytes until the source has ended, or the flow has been parked.
 //
 // The poller is edge-triggered: it is waited for only when a read has found
 // nothing, and in the same RawConn.Read, which forgets earlier edges when it
 // begins. So attempt reads without blocking, and takes what it needs for that.
-func (f *flow) copySocket() *Error {
-	defer f.release()
-	attempt := f.attempt
-	f.writer = f.writeOnce
+func (c *copying) copy() (failure *Error, parked bool) {
 	for {
-		if err := f.src.raw.Read(attempt); err != nil {
-			return f.readError(err)
+		parked, err := c.wait(c.src.raw, c.attempt, awaitData)
+		if parked {
+			return nil, true
+		}
+		if err != nil {
+			return c.readError(err), false
 		}
 		var failure *Error
 		switch {
-		case f.piped > 0:
-			failure = f.drain()
-		case f.err != nil:
-			return f.readError(f.err)
-		case f.n == 0:
-			return f.confirmFIN()
-		case f.dst.raw == nil:
-			failure = f.write(f.buf[:f.n])
+		case c.piped > 0:
+			failure = c.drain()
+		case c.err != nil:
+			return c.readError(c.err), false
+		case c.n == 0:
+			return c.confirmFIN(c.end), false
+		case c.dst.raw == nil:
+			failure = c.write(c.buf[:c.n])
 		default:
-			failure = f.writeSocket()
+			failure = c.writeSocket()
 		}
 		if failure != nil {
-			return failure
+			return failure, false
 		}
 	}
 }
 
-// attempt reads once, and reports false if there is nothing to read: the flow
-// is going to wait then, and holds nothing.
-func (f *flow) attempt(fd uintptr) bool {
-	if f.run >= f.engine.bulkFrom {
-		f.bulk = f.dst.raw != nil
+// wait waits until ready reports true, unless the flow is parked.
+func (f *flow) wait(raw syscall.RawConn, ready func(fd uintptr) bool, events uint32) (parked bool, err error) {
+	for {
+		if err = raw.Read(ready); err == nil {
+			return false, nil
+		}
+		switch f.session.engine.lot.park(f, err, events) {
+		case isParked:
+			return true, nil
+		case failed:
+			return false, err
+		case retry:
+		}
 	}
-	if f.bulk {
-		switch f.fill(int(fd)) {
+}
+
+// attemptOnce reads once, and reports false if there is nothing to read: the flow
+// is going to wait then, and holds nothing.
+func (c *copying) attemptOnce(fd uintptr) bool {
+	e := c.session.engine
+	if c.run >= e.bulkFrom {
+		c.bulk = c.dst.raw != nil
+	}
+	if c.bulk {
+		switch c.fill(int(fd)) {
 		case filled:
 			return true
 		case nothing:
-			f.rest()
+			c.rest()
 			return false
 		case impossible:
 		}
 	}
-	if f.buf == nil {
-		f.buf = f.engine.buffers.Get().(*buffer)
+	if c.buf == nil {
+		c.buf = e.buffers.Get().(*buffer)
 	}
-	n, err := readNow(int(fd), f.buf[:], f.run >= longRun)
+	n, err := readNow(int(fd), c.buf[:], c.run >= longRun)
 	if errors.Is(err, syscall.EAGAIN) {
-		f.rest()
+		c.rest()
 		return false
 	}
-	f.n, f.err = n, os.NewSyscallError("read", err)
-	f.run += n
+	c.n, c.err = n, os.NewSyscallError("read", err)
+	c.run += n
 	if n == 0 && err == nil {
-		f.examineEnd(int(fd))
+		c.end = examineEnd(int(fd))
 	}
 	return true
 }
 
 // rest gives back what is held, before a wait.
-func (f *flow) rest() {
-	f.release()
-	if f.run < f.engine.bulkFloor {
-		f.bulk = false
+func (c *copying) rest() {
+	c.release()
+	if c.run < c.session.engine.bulkFloor {
+		c.bulk = false
 	}
-	f.run = 0
+	c.run = 0
 }
 
-func (f *flow) release() {
-	f.releaseBuffer()
-	f.releasePipe()
+func (c *copying) release() {
+	c.releaseBuffer()
+	c.releasePipe()
 }
 
-func (f *flow) releaseBuffer() {
-	if f.buf != nil {
-		f.engine.buffers.Put(f.buf)
-		f.buf = nil
+func (c *copying) releaseBuffer() {
+	if c.buf != nil {
+		c.session.engine.buffers.Put(c.buf)
+		c.buf = nil
 	}
 }
 
 // writeSocket hands over what has been read.
-func (f *flow) writeSocket() *Error {
-	f.out = 0
-	err := f.dst.raw.Write(f.writer)
+func (c *copying) writeSocket() *Error {
+	c.out = 0
+	err := c.dst.raw.Write(c.writer)
 	if err == nil {
-		err = f.err
+		err = c.err
 	}
 	if err != nil {
-		return f.writeError(err)
+		return c.writeError(err)
 	}
 	return nil
 }
 
 // writeOnce writes what the receiving socket has room for, and reports false if
 // something is left.
-func (f *flow) writeOnce(fd uintptr) bool {
-	for f.out < f.n {
-		n, err := writeNow(int(fd), f.buf[f.out:f.n])
+func (c *copying) writeOnce(fd uintptr) bool {
+	for c.out < c.n {
+		n, err := writeNow(int(fd), c.buf[c.out:c.n])
 		if errors.Is(err, syscall.EAGAIN) {
 			return false
 		}
 		if err != nil {
-			f.err = os.NewSyscallError("write", err)
+			c.err = os.NewSyscallError("write", err)
 			return true
 		}
-		f.out += n
-		f.moved.Add(int64(n))
+		c.out += n
+		c.moved.Add(int64(n))
 	}
 	return true
 }
@@ -163,28 +209,30 @@ func (f *flow) writeOnce(fd uintptr) bool {
 // the other direction, a read finds the socket closed and returns 0, just as
 // after a FIN. But after a FIN there is still a peer, unless a reset followed;
 // and then the read returned 0 before it told of the reset.
-func (f *flow) examineEnd(fd int) {
-	f.gone = !hasPeer(fd)
-	if f.gone {
+func examineEnd(fd int) (e ending) {
+	e.gone = !hasPeer(fd)
+	if e.gone {
 		pending, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ERROR)
-		f.fin = err == nil && pending != 0
+		e.fin = err == nil && pending != 0
 	}
+	return e
 }
 
 // confirmPlain decides whether an end of data that a wrapper reported was a FIN.
 func (f *flow) confirmPlain() *Error {
+	var e ending
 	if raw := f.src.rawSocket(); raw != nil {
-		err := raw.Control(func(fd uintptr) { f.examineEnd(int(fd)) })
+		err := raw.Control(func(fd uintptr) { e = examineEnd(int(fd)) })
 		if err != nil {
 			return f.readError(err)
 		}
 	}
-	return f.confirmFIN()
+	return f.confirmFIN(e)
 }
 
 // confirmFIN decides whether an end of data was a FIN.
-func (f *flow) confirmFIN() *Error {
-	if !f.gone || f.fin {
+func (f *flow) confirmFIN(e ending) *Error {
+	if !e.gone || e.fin {
 		return nil
 	}
 	// Either the other direction has just closed the socket's second half, or
@@ -207,16 +255,21 @@ func finBeforeReset(err error) bool {
 }
 
 // watch waits, after the FIN of the source, until the source is reset too or is
-// closed on our side, and returns why the session cannot go on.
-func (f *flow) watch() *Error {
+// closed on our side, and returns why the session cannot go on; or until the flow
+// has been parked.
+func (f *flow) watch() (broken *Error, parked bool) {
 	raw := f.src.rawSocket()
 	if raw == nil {
-		return nil
+		return nil, false
 	}
-	if err := raw.Read(func(fd uintptr) bool { return !hasPeer(int(fd)) }); err != nil {
-		return f.readError(err)
+	parked, err := f.wait(raw, func(fd uintptr) bool { return !hasPeer(int(fd)) }, awaitReset)
+	switch {
+	case parked:
+		return nil, true
+	case err != nil:
+		return f.readError(err), false
 	}
-	return f.readError(errReset)
+	return f.readError(errReset), false
 }
 
 // hasPeer reports whether a socket is connected, if only in one direction.

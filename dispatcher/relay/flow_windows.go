@@ -5,13 +5,13 @@ import (
 	"io"
 )
 
-// reading is empty here: a read completes before it returns.
-type reading struct{}
+// newCopying is for the systems that need a state while copying.
+func newCopying() any { return nil }
 
 // copySocket copies from a socket. RawConn.Read waits by means of a read of
 // zero bytes, which pins no buffer and completes when there is something to
 // read, however often it is asked.
-func (f *flow) copySocket() *Error {
+func (f *flow) copySocket() (failure *Error, parked bool) {
 	waited := false
 	ready := func(uintptr) bool {
 		waited = !waited
@@ -19,18 +19,18 @@ func (f *flow) copySocket() *Error {
 	}
 	for {
 		if err := f.src.raw.Read(ready); err != nil {
-			return f.readError(err)
+			return f.readError(err), false
 		}
 		if ended, failure := f.copyReady(); ended || failure != nil {
-			return failure
+			return failure, false
 		}
 	}
 }
 
 // copyReady reads what is there and writes it.
 func (f *flow) copyReady() (ended bool, failure *Error) {
-	b := f.engine.buffers.Get().(*buffer)
-	defer f.engine.buffers.Put(b)
+	b := f.session.engine.buffers.Get().(*buffer)
+	defer f.session.engine.buffers.Put(b)
 	n, err := f.src.conn.Read(b[:])
 	if n > 0 {
 		failure = f.write(b[:n])
@@ -47,7 +47,7 @@ func (f *flow) copyReady() (ended bool, failure *Error) {
 }
 
 // watch does not wait: after a FIN a read of zero bytes completes at once.
-func (f *flow) watch() *Error { return nil }
+func (f *flow) watch() (broken *Error, parked bool) { return nil, false }
 
 // confirmPlain has nothing to doubt: a reset is told to all who ask.
 func (f *flow) confirmPlain() *Error { return nil }

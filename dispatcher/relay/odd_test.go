@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -39,7 +40,7 @@ func TestNoHalfClose(t *testing.T) {
 			}
 			r.server.broken() // is told that the client was cut off
 			if err := r.end(); !errors.Is(err, errors.ErrUnsupported) {
-				t.Errorf("Relay returned %v, want one that is ErrUnsupported", err)
+				t.Errorf("the session ended with %v, want one that is ErrUnsupported", err)
 			}
 			r.counted(0, 3)
 		}
@@ -59,7 +60,7 @@ func TestNoHalfClose(t *testing.T) {
 		r.server.getsFIN(0)
 		r.server.broken()
 		if err := r.end(); !errors.Is(err, io.ErrClosedPipe) {
-			t.Errorf("Relay returned %v, want io.ErrClosedPipe", err)
+			t.Errorf("the session ended with %v, want io.ErrClosedPipe", err)
 		}
 	})
 	t.Run("destination resets", func(t *testing.T) {
@@ -83,7 +84,7 @@ func TestNoHalfClose(t *testing.T) {
 			t.Errorf("got %q, %v", got, err)
 		}
 		if err := r.end(); !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("Relay returned %v, want one that is ErrUnsupported", err)
+			t.Errorf("the session ended with %v, want one that is ErrUnsupported", err)
 		}
 		server.Close()
 	})
@@ -188,7 +189,7 @@ func TestTLS(t *testing.T) {
 		must(t, clientTCP.CloseWrite())
 		r.server.getsReset(0)
 		if err := r.end(); !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("Relay returned %v, want io.ErrUnexpectedEOF", err)
+			t.Errorf("the session ended with %v, want io.ErrUnexpectedEOF", err)
 		}
 	})
 }
@@ -209,7 +210,7 @@ func TestBrokenConnections(t *testing.T) {
 	t.Run("reads nothing", func(t *testing.T) {
 		r := newRig(t, newEngine(), func(c *net.TCPConn) net.Conn { return stuck{&wrapper{tcp: c}} })
 		if err := r.end(); !errors.Is(err, io.ErrNoProgress) {
-			t.Errorf("Relay returned %v, want io.ErrNoProgress", err)
+			t.Errorf("the session ended with %v, want io.ErrNoProgress", err)
 		}
 	})
 	t.Run("writes too little", func(t *testing.T) {
@@ -218,8 +219,34 @@ func TestBrokenConnections(t *testing.T) {
 		r.server.gets([]byte("fo"))
 		r.server.getsReset(0)
 		if err := r.end(); !errors.Is(err, io.ErrShortWrite) {
-			t.Errorf("Relay returned %v, want io.ErrShortWrite", err)
+			t.Errorf("the session ended with %v, want io.ErrShortWrite", err)
 		}
 		r.counted(2, 0)
 	})
+}
+
+// panicking is a connection whose reading panics, once it has been told to.
+type panicking struct {
+	*wrapper
+	now chan struct{}
+}
+
+func (p panicking) Read([]byte) (int, error) {
+	<-p.now
+	panic("as a test wants it")
+}
+
+func TestPanic(t *testing.T) {
+	now := make(chan struct{})
+	r := newRig(t, newEngine(), func(c *net.TCPConn) net.Conn { return panicking{&wrapper{tcp: c}, now} })
+	close(now)
+	r.client.getsReset(0)
+	r.server.getsReset(0)
+	var p *PanicError
+	if err := r.end(); !errors.As(err, &p) {
+		t.Fatalf("the session ended with %v, want a panic", err)
+	}
+	if p.Value != "as a test wants it" || !bytes.Contains(p.Stack, []byte("panicking.Read")) {
+		t.Errorf("the panic is told as %q, at %s", p.Value, p.Stack)
+	}
 }

@@ -151,7 +151,8 @@ func TestDescriptorsComeBack(t *testing.T) {
 				client, near := pair(t)
 				far, server := pair(t)
 				ended := make(chan error, 1)
-				go func() { ended <- Relay(near, far, nil) }()
+				session := New(near, far, nil, func(err error) { ended <- err })
+				session.Start()
 				a, b := &app{t, client}, &app{t, server}
 				transfer(t, b, a, uint64(i), 1<<20)
 				switch (i + round) % 4 {
@@ -165,6 +166,7 @@ func TestDescriptorsComeBack(t *testing.T) {
 					b.fin()
 				case 3:
 					near.Close()
+					session.Wake()
 				}
 				<-ended //nolint:errcheck // only its end is waited for
 				client.Close()

@@ -2,9 +2,11 @@
 //
 // An idle session holds no buffer and no pipe: both directions wait for
 // readability first and take a buffer, from a pool, only when there is
-// something to read. On Linux a direction that has proved to be bulk is
-// spliced through a pipe, from a pool of bounded size, so that its bytes are
-// never copied to this process. Every byte is counted in every mode.
+// something to read. On Linux a direction that has been idle for a second or two
+// gives up its goroutine, too, until there is something to read. And on Linux
+// a direction that has proved to be bulk is spliced through a pipe, from a pool of
+// bounded size, so that its bytes are never copied to this process. Every byte is
+// counted in every mode.
 //
 // # Truth of endings
 //
@@ -69,7 +71,7 @@ func (s Side) String() string {
 // Error is what ended a session otherwise than by a FIN from either side.
 type Error struct {
 	Side Side   // the connection that failed
-	Op   string // "read" or "write"
+	Op   string // "read", "write" or "copy"
 	Err  error  // never nil
 }
 
@@ -81,18 +83,30 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Relay copies both ways between client and destination until both directions
-// have ended, and then closes both. It blocks, and runs one further goroutine.
-// Nil counters mean that nothing is counted.
+// PanicError is the cause of an [Error] where a session ended with a panic.
+type PanicError struct {
+	Value any
+	Stack []byte // as debug.Stack formats it
+}
+
+// Error names what the panic was called with.
+func (p *PanicError) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
+
+// New makes a session that copies both ways between client and destination, from
+// [Session.Start] on. When both directions have ended it closes both connections
+// and then calls done, once, on a goroutine of its own. Nil counters mean that
+// nothing is counted.
 //
-// It returns nil when both directions ended with a FIN, and otherwise the first
-// error, as an [*Error]. To force the end, close both connections from another
-// goroutine: Relay then returns promptly, with an error that is [net.ErrClosed].
-// (Set linger to 0 before such a Close if the peer is to see that the session was
-// not complete: a plain Close is a FIN.) If only one is closed, Relay resets the
-// other, as soon as it notices: which it does not while that one is stalled.
+// done gets nil when both directions ended with a FIN, and otherwise the first
+// error, as an [*Error]. To force the end, close one of the connections or both and
+// call [Session.Wake]: done is then called promptly, with an error that is
+// [net.ErrClosed]. (Set linger to 0 before such a Close if the peer is to see that
+// the session was not complete: a plain Close is a FIN.) If only one is closed, the
+// other is reset as soon as that is noticed: which it is not while that one is
+// stalled. A panic of a connection's methods resets both and is told to done, as
+// a [*PanicError].
 //
-// Deadlines that are set on the connections stay in force: clear them first.
-func Relay(client, destination net.Conn, c *Counters) error {
-	return process.relay(client, destination, c)
+// Deadlines of the connections are the session's to set: clear them before.
+func New(client, destination net.Conn, c *Counters, done func(error)) *Session {
+	return process.session(client, destination, c, done)
 }

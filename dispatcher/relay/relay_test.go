@@ -105,7 +105,7 @@ func TestNilCounters(t *testing.T) {
 	client, near := pair(t)
 	far, server := pair(t)
 	ended := make(chan error, 1)
-	go func() { ended <- Relay(near, far, nil) }()
+	New(near, far, nil, func(err error) { ended <- err }).Start()
 	a, b := &app{t, client}, &app{t, server}
 	a.send([]byte("ping"))
 	b.gets([]byte("ping"))
@@ -123,9 +123,9 @@ func TestForcedEnd(t *testing.T) {
 		name  string
 		close func(r *rig)
 	}{
-		{"client", func(r *rig) { r.near.Close() }},
-		{"destination", func(r *rig) { r.far.Close() }},
-		{"both", func(r *rig) { r.near.Close(); r.far.Close() }},
+		{"client", func(r *rig) { r.near.Close(); r.session.Wake() }},
+		{"destination", func(r *rig) { r.far.Close(); r.session.Wake() }},
+		{"both", func(r *rig) { r.near.Close(); r.far.Close(); r.session.Wake() }},
 	}
 	states := []struct {
 		name    string
@@ -158,7 +158,7 @@ func TestForcedEnd(t *testing.T) {
 					err := r.end()
 					var e *Error
 					if !errors.Is(err, net.ErrClosed) || !errors.As(err, &e) {
-						t.Errorf("Relay returned %v, want an *Error that is net.ErrClosed", err)
+						t.Errorf("the session ended with %v, want an *Error that is net.ErrClosed", err)
 					}
 					if took := time.Since(began); took > patience/4 {
 						t.Errorf("the end took %v", took)
@@ -179,6 +179,7 @@ func TestForcedEndResetsTheOther(t *testing.T) {
 	r.server.send(pattern(1, 1000))
 	r.client.gets(pattern(1, 1000))
 	must(t, r.far.Close())
+	r.session.Wake()
 	r.client.getsReset(0)
 	if err := r.end(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
@@ -193,6 +194,7 @@ func TestForcedEndWaitsForNobody(t *testing.T) {
 	r.counted(0, size)
 	began := time.Now()
 	must(t, r.far.Close())
+	r.session.Wake()
 	if err := r.end(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
@@ -203,10 +205,10 @@ func TestForcedEndWaitsForNobody(t *testing.T) {
 
 func TestManySessionsAtOnce(t *testing.T) {
 	const sessions, rounds = 200, 5
-	e := newEngine()
+	engines := []*engine{newEngine(), newEngine(), parkingEngine()}
 	var all sync.WaitGroup
 	for i := range sessions {
-		r := newRig(t, e, modes[i%2*3].wrap)
+		r := newRig(t, engines[i%len(engines)], modes[i%2*3].wrap)
 		all.Go(func() {
 			var up, down int64
 			for round := range rounds {
@@ -272,7 +274,7 @@ func TestStaleDeadline(t *testing.T) {
 	must(t, r.near.SetReadDeadline(time.Now()))
 	r.server.getsReset(0)
 	if err := r.end(); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("Relay returned %v, want the deadline's error", err)
+		t.Errorf("the session ended with %v, want the deadline's error", err)
 	}
 }
 

@@ -18,7 +18,7 @@ const patience = 20 * time.Second
 type mode struct {
 	name   string
 	engine func() *engine
-	wrap   func(*net.TCPConn) net.Conn // what Relay is given
+	wrap   func(*net.TCPConn) net.Conn // what the session is given
 }
 
 func whole(conn *net.TCPConn) net.Conn { return conn }
@@ -30,6 +30,7 @@ var modes = []mode{
 	{"buffered", bufferedEngine, whole},
 	{"spliced", splicedEngine, whole},
 	{"fallback", newEngine, wrapped},
+	{"parked", parkingEngine, whole},
 }
 
 // bufferedEngine never takes a pipe.
@@ -43,6 +44,13 @@ func bufferedEngine() *engine {
 func splicedEngine() *engine {
 	e := newEngine()
 	e.bulkFrom, e.bulkFloor = 0, 0
+	return e
+}
+
+// parkingEngine parks, where it can, whoever waits for a moment.
+func parkingEngine() *engine {
+	e := newEngine()
+	e.lot.hasten()
 	return e
 }
 
@@ -88,11 +96,12 @@ func pair(tb testing.TB) (dialled, accepted *net.TCPConn) {
 type rig struct {
 	tb             testing.TB
 	client, server *app
-	near, far      net.Conn // what Relay has: to the client, to the server
+	near, far      net.Conn // what the session has: to the client, to the server
 	nearTCP        *net.TCPConn
 	farTCP         *net.TCPConn
 	counters       Counters
 	ended          chan error
+	session        *Session
 }
 
 func newRig(tb testing.TB, e *engine, wrap func(*net.TCPConn) net.Conn) *rig {
@@ -106,14 +115,16 @@ func newRig(tb testing.TB, e *engine, wrap func(*net.TCPConn) net.Conn) *rig {
 
 func (r *rig) start(e *engine) {
 	r.ended = make(chan error, 1)
-	go func() { r.ended <- e.relay(r.near, r.far, &r.counters) }()
+	r.session = e.session(r.near, r.far, &r.counters, func(err error) { r.ended <- err })
+	r.session.Start()
 	r.tb.Cleanup(func() {
 		r.near.Close()
 		r.far.Close()
+		r.session.Wake()
 	})
 }
 
-// end waits for the session to end, and returns what Relay returned.
+// end waits for the session to end, and returns its error.
 func (r *rig) end() error {
 	r.tb.Helper()
 	select {
@@ -129,7 +140,7 @@ func (r *rig) end() error {
 func (r *rig) endsClean() {
 	r.tb.Helper()
 	if err := r.end(); err != nil {
-		r.tb.Errorf("Relay returned %v, want nil", err)
+		r.tb.Errorf("the session ended with %v, want nil", err)
 	}
 }
 
@@ -139,7 +150,7 @@ func (r *rig) endsReset(side Side) {
 	err := r.end()
 	var e *Error
 	if !errors.As(err, &e) || e.Side != side || !isReset(e.Err) {
-		r.tb.Errorf("Relay returned %v, want a reset of the %v", err, side)
+		r.tb.Errorf("the session ended with %v, want a reset of the %v", err, side)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,40 +25,117 @@ const (
 // because the direction towards it had ended first.
 var errNoHalfClose = fmt.Errorf("no CloseWrite, so its own sending was cut off: %w", errors.ErrUnsupported)
 
-// session is one relay: two directions that end each on its own, and what they
+// Session is one relay: two directions that end each on its own, and what they
 // must agree on at the end. The first to end lets the second go on, or hurries
-// it; the second closes both connections.
-type session struct {
+// it; the second closes both connections. [New] makes one.
+type Session struct {
+	engine   *engine
 	ends     [2]end // by Side
 	up, down flow
-	running  sync.WaitGroup
+	running  atomic.Int32 // directions that have not ended
+	done     func(error)
 
 	mu    sync.Mutex
 	first *Error // what ended the session; nil while only FINs were seen
 }
 
-func (s *session) runDown() {
-	defer s.running.Done()
-	s.run(&s.down)
+// Start begins to copy, and returns.
+func (s *Session) Start() {
+	s.running.Store(2)
+	s.engine.lot.enter(&s.up, &s.down)
+	s.carry(&s.up)
+	s.carry(&s.down)
 }
 
-// run carries one direction to its end.
-func (s *session) run(f *flow) {
-	failure := f.copy()
+// Wake makes the session notice that one of its connections has been closed. It
+// does no harm at other times, and may be called at any.
+func (s *Session) Wake() { s.engine.lot.wake(&s.up, &s.down) }
+
+// carry gives f a goroutine.
+func (s *Session) carry(f *flow) {
+	if f == &s.up {
+		go s.runUp()
+	} else {
+		go s.runDown()
+	}
+}
+
+// runUp and runDown are the goroutines. They have names for the stack dumps' sake.
+func (s *Session) runUp() { s.run(&s.up) }
+
+func (s *Session) runDown() { s.run(&s.down) }
+
+// run carries one direction until it ends, or is parked.
+func (s *Session) run(f *flow) {
+	parked := false
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.panicked(f, &PanicError{cause, debug.Stack()})
+		}
+		if !parked {
+			s.leave(f)
+		}
+	}()
+	if !f.watching {
+		var failure *Error
+		if failure, parked = f.copy(); parked {
+			return
+		}
+		if f.watching = s.end(f, failure); !f.watching {
+			return
+		}
+	}
+	var broken *Error
+	if broken, parked = f.watch(); broken != nil {
+		s.brokenAfterFIN(f, broken)
+	}
+}
+
+// end passes on how the source of f has ended. It reports whether the source can still
+// tell of something: it ended well, and the other direction goes on.
+func (s *Session) end(f *flow, failure *Error) bool {
 	if failure == nil {
 		failure = s.passFIN(f)
 	}
 	if s.ended(f, failure) {
 		s.finish()
-	} else if failure == nil {
-		if broken := f.watch(); broken != nil {
-			s.brokenAfterFIN(f, broken)
-		}
+		s.Wake() // the other may be watching a source that is closed now
+		return false
+	}
+	return failure == nil
+}
+
+// leave counts out f, which has ended. The second one tells how the session ended.
+func (s *Session) leave(f *flow) {
+	s.engine.lot.leave(f)
+	if s.running.Add(-1) > 0 {
+		return
+	}
+	if s.first != nil {
+		s.done(s.first)
+	} else {
+		s.done(nil)
 	}
 }
 
+// panicked ends the session because the goroutine of f met a panic, which is what
+// is reported, whatever came before.
+func (s *Session) panicked(f *flow, cause *PanicError) {
+	failure := &Error{f.from, "copy", cause}
+	s.mu.Lock()
+	s.first = failure
+	ended := f.ended
+	s.mu.Unlock()
+	if !ended {
+		s.ended(f, failure)
+	}
+	s.ends[Client].reset()
+	s.ends[Destination].reset()
+	s.Wake()
+}
+
 // passFIN tells the receiving side of f that nothing more will come.
-func (s *session) passFIN(f *flow) *Error {
+func (s *Session) passFIN(f *flow) *Error {
 	half, ok := f.dst.conn.(closeWriter)
 	s.mu.Lock()
 	f.ending = true
@@ -77,7 +156,7 @@ func (s *session) passFIN(f *flow) *Error {
 }
 
 // other returns the opposite direction.
-func (s *session) other(f *flow) *flow {
+func (s *Session) other(f *flow) *flow {
 	if f == &s.up {
 		return &s.down
 	}
@@ -85,14 +164,14 @@ func (s *session) other(f *flow) *flow {
 }
 
 // fail notes what ended the session, if nothing has yet. It needs the lock.
-func (s *session) fail(failure *Error) {
+func (s *Session) fail(failure *Error) {
 	if s.first == nil {
 		s.first = failure
 	}
 }
 
 // ended notes how f ended, and reports whether it was the second to do so.
-func (s *session) ended(f *flow, failure *Error) bool {
+func (s *Session) ended(f *flow, failure *Error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.ending, f.ended, f.failure = true, true, failure
@@ -111,7 +190,7 @@ func (s *session) ended(f *flow, failure *Error) bool {
 
 // outcome waits until f has ended, and returns its failure. It gives up after
 // the limit, and then the failure is not known.
-func (s *session) outcome(f *flow, limit time.Duration) (failure *Error, known bool) {
+func (s *Session) outcome(f *flow, limit time.Duration) (failure *Error, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !f.ended {
@@ -129,7 +208,7 @@ func (s *session) outcome(f *flow, limit time.Duration) (failure *Error, known b
 
 // brokenAfterFIN ends the session because the source of f, whose FIN has been
 // passed on, is gone altogether.
-func (s *session) brokenAfterFIN(f *flow, broken *Error) {
+func (s *Session) brokenAfterFIN(f *flow, broken *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other := s.other(f); !other.ending { // else it is gone as it should be
@@ -146,7 +225,7 @@ func hurry(f *flow, failure *Error) {
 		// A broken socket says when that is all, so this takes no second.
 		by = by.Add(afterwards)
 	}
-	if f.src.conn.SetReadDeadline(by) != nil {
+	if f.session.engine.lot.hurry(f, by) != nil {
 		f.src.reset()
 	}
 	if f.dst.conn.SetWriteDeadline(by) != nil {
@@ -155,7 +234,7 @@ func hurry(f *flow, failure *Error) {
 }
 
 // finish closes both connections, after both directions have ended.
-func (s *session) finish() {
+func (s *Session) finish() {
 	if s.first == nil {
 		s.ends[Client].close()
 		s.ends[Destination].close()
@@ -171,7 +250,7 @@ func (s *session) finish() {
 }
 
 // cut closes the receiving side of f, in a session that failed.
-func (s *session) cut(f *flow) {
+func (s *Session) cut(f *flow) {
 	switch complete := f.failure == nil; {
 	case errors.Is(s.first, net.ErrClosed):
 		f.dst.reset() // we are made to stop: wait for nothing

@@ -3,13 +3,12 @@
 package relay
 
 // splicing is the part of a flow that splices: never, here.
-type splicing struct {
-	piped     int
-	uncertain bool
-}
+type splicing struct{ piped int }
 
-func (f *flow) fill(int) filling { return impossible }
+func (c *copying) fill(int) filling { return impossible }
 
-func (f *flow) drain() *Error { return nil }
+func (c *copying) drain() *Error { return nil }
 
-func (f *flow) releasePipe() {}
+func (c *copying) drainOnce(uintptr) bool { return true }
+
+func (c *copying) releasePipe() {}

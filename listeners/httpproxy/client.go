@@ -85,6 +85,23 @@ func (h *Handler) forget(c *client) {
 	h.running.Done()
 }
 
+// handOver makes a client's connection a tunnel's: of the client nothing is kept.
+func (h *Handler) handOver(c *client) {
+	c.cancel()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.clients, c)
+	h.tunnels[c.Conn] = struct{}{}
+}
+
+// forgetTunnel is called at the end of a tunnel.
+func (h *Handler) forgetTunnel(conn *listeners.Conn) {
+	h.mu.Lock()
+	delete(h.tunnels, conn)
+	h.mu.Unlock()
+	h.running.Done()
+}
+
 // leave closes a hijacked connection that became no tunnel.
 func (h *Handler) leave(c *client) {
 	if c.hijacked && !c.handed {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"strings"
 
 	"github.com/elazarl/goproxy"
@@ -22,7 +21,6 @@ type tunnel struct {
 	dst     *dispatcher.Conn // with a session of its own; nil when there is none
 	refusal *http.Response   // when there is none
 	head    []byte           // the answer that opens it
-	early   []byte           // what the client has sent already
 }
 
 var errNotOpened = errors.New("the tunnel could not be opened")
@@ -44,7 +42,7 @@ func (h *Handler) tunnel(c *client, w http.ResponseWriter, r *http.Request) {
 
 // abandon closes a destination that never became a tunnel's.
 func (t *tunnel) abandon() {
-	if t.dst != nil && !t.client.handed {
+	if t.dst != nil {
 		t.h.logEnd(t.client, t.dst.Abandon(dispatcher.ClientBroken, errNotOpened))
 	}
 }
@@ -93,33 +91,25 @@ func (t *tunnel) opened(_ *http.Request, _ net.Conn, _ *goproxy.ProxyCtx) {
 	t.start()
 }
 
-// start runs the tunnel on a goroutine of its own, so that net/http's is freed with its stack and its buffers.
+// start answers the client and begins to copy. It returns at once, so that net/http's goroutine is freed with its stack
+// and its buffers.
 func (t *tunnel) start() {
-	t.client.handed = true
-	t.early, t.client.early = t.client.early, nil
-	go t.run()
-}
-
-func (t *tunnel) run() {
-	c := t.client
-	defer t.h.forget(c)
-	defer func() {
-		if cause := recover(); cause != nil {
-			t.h.log.Error("a tunnel panicked", "client", c.Client().String(), "cause", cause,
-				"stack", string(debug.Stack()))
-			t.h.logClose(c.Abort())
-			t.h.logClose(t.dst.Close())
-		}
-	}()
+	h, c, dst := t.h, t.client, t.dst
+	t.dst = nil // it is closed below, or by the copying
 	if _, err := c.Write(t.head); err != nil {
-		t.h.logEnd(c, t.dst.Abandon(dispatcher.ClientBroken, err))
-		t.h.logClose(c.Conn.Close())
+		h.logEnd(c, dst.Abandon(dispatcher.ClientBroken, err))
+		h.logClose(c.Conn.Close())
 		return
 	}
-	t.head = nil
-	if err := c.Tunnel(t.dst, t.early); err != nil {
-		t.h.logEnd(c, err)
-	}
+	conn, early := c.Conn, c.early
+	c.handed = true
+	h.handOver(c)
+	conn.Tunnel(dst, early, func(err error) {
+		defer h.forgetTunnel(conn)
+		if err != nil {
+			h.log.Debug("HTTP tunnel ended with an error", "client", conn.Client().String(), "error", err)
+		}
+	})
 }
 
 // logEnd takes the errors that ended a client's business. The session's record has them, too.

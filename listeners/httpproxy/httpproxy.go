@@ -75,11 +75,12 @@ type Handler struct {
 	arrivals   chan *client
 	closed     chan struct{}
 	limits     limits
-	running    sync.WaitGroup // the accept loop, and every client until its connection's goroutine has ended
+	running    sync.WaitGroup // the accept loop, and every connection until nothing of it runs any more
 
 	mu      sync.Mutex
 	ended   bool
 	clients map[*client]struct{}
+	tunnels map[*listeners.Conn]struct{}
 }
 
 var _ listeners.Handler = (*Handler)(nil)
@@ -94,6 +95,7 @@ func New(c Config) *Handler {
 		closed:     make(chan struct{}),
 		limits:     defaultLimits(),
 		clients:    make(map[*client]struct{}),
+		tunnels:    make(map[*listeners.Conn]struct{}),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -216,6 +218,9 @@ func (h *Handler) Close() error {
 	for c := range h.clients {
 		c.cancel()
 		h.logClose(c.Abort())
+	}
+	for conn := range h.tunnels {
+		h.logClose(conn.Abort())
 	}
 	h.mu.Unlock()
 	err := h.server.Close()

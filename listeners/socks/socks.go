@@ -29,21 +29,38 @@ func New(dialer Dialer, log *slog.Logger) *Handler {
 	return &Handler{dialer: dialer, log: log}
 }
 
-// ServeConn serves one client until its session ends, and closes the connection.
+// ServeConn serves one client. It returns when the client has been refused and its connection closed, or when the
+// copying has begun, which closes the connection at its end.
 func (h *Handler) ServeConn(ctx context.Context, conn *listeners.Conn) {
-	defer func() {
-		if err := conn.Close(); err != nil {
-			h.log.Debug("closing a client's connection failed", "client", conn.Client().String(), "error", err)
-		}
-	}()
+	if h.serve(ctx, conn) {
+		return
+	}
+	if err := conn.Close(); err != nil {
+		h.log.Debug("closing a client's connection failed", "client", conn.Client().String(), "error", err)
+	}
+}
+
+// serve reports whether the copying has begun.
+func (h *Handler) serve(ctx context.Context, conn *listeners.Conn) bool {
 	var version [1]byte
 	if _, err := conn.Read(version[:]); err != nil {
 		h.log.Debug("reading the SOCKS version failed", "client", conn.Client().String(), "error", err)
-		return
+		return false
 	}
 	if version[0] == version4 {
-		h.serve4(ctx, conn)
-	} else {
-		h.serve5(ctx, conn)
+		return h.serve4(ctx, conn)
+	}
+	return h.serve5(ctx, conn)
+}
+
+// tunnel begins to copy.
+func (h *Handler) tunnel(conn *listeners.Conn, dst *dispatcher.Conn, early []byte) {
+	conn.Tunnel(dst, early, func(err error) { h.logEnd(conn, err) })
+}
+
+// logEnd takes the error that ended a client's business, if one did. The session's record has it, too.
+func (h *Handler) logEnd(conn *listeners.Conn, err error) {
+	if err != nil {
+		h.log.Debug("SOCKS client ended with an error", "client", conn.Client().String(), "error", err)
 	}
 }

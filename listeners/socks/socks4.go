@@ -82,25 +82,35 @@ func readField4(r *bufio.Reader) (string, error) {
 	}
 }
 
-func (h *Handler) serve4(ctx context.Context, conn *listeners.Conn) {
+// serve4 reports whether the copying has begun.
+func (h *Handler) serve4(ctx context.Context, conn *listeners.Conn) bool {
 	buffered := bufio.NewReaderSize(conn, requestBuffer4)
 	q, err := readRequest4(buffered)
-	if err == nil {
-		err = h.answer4(ctx, conn, buffered, q)
-	} else if errors.Is(err, errFieldTooLong) {
-		err = errors.Join(err, reply4(conn, rejected4, nil))
-	}
 	if err != nil {
-		h.log.Debug("SOCKS4 client ended with an error", "client", conn.Client().String(), "error", err)
+		if errors.Is(err, errFieldTooLong) {
+			err = errors.Join(err, reply4(conn, rejected4, nil))
+		}
+		h.logEnd(conn, err)
+		return false
 	}
+	dst, err := h.answer4(ctx, conn, q)
+	if err != nil {
+		h.logEnd(conn, err)
+		return false
+	}
+	// Peeking at what is buffered cannot fail.
+	early, _ := buffered.Peek(buffered.Buffered())
+	h.tunnel(conn, dst, early)
+	return true
 }
 
-func (h *Handler) answer4(ctx context.Context, conn *listeners.Conn, buffered *bufio.Reader, q request4) error {
+// answer4 connects to the destination and tells the client.
+func (h *Handler) answer4(ctx context.Context, conn *listeners.Conn, q request4) (*dispatcher.Conn, error) {
 	if q.command != connect4 {
-		return errors.Join(fmt.Errorf("command %d is not supported", q.command), reply4(conn, rejected4, nil))
+		return nil, errors.Join(fmt.Errorf("command %d is not supported", q.command), reply4(conn, rejected4, nil))
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return err
+		return nil, err
 	}
 	req := conn.Request("socks4")
 	if q.named {
@@ -109,16 +119,12 @@ func (h *Handler) answer4(ctx context.Context, conn *listeners.Conn, buffered *b
 	req.User, req.Host, req.Port = q.user, q.host, q.port
 	dst, err := h.dialer.Dial(ctx, req)
 	if err != nil {
-		return errors.Join(err, reply4(conn, rejected4, nil))
+		return nil, errors.Join(err, reply4(conn, rejected4, nil))
 	}
 	if err := reply4(conn, granted4, dst.LocalAddr()); err != nil {
-		return dst.Abandon(dispatcher.ClientBroken, err)
+		return nil, dst.Abandon(dispatcher.ClientBroken, err)
 	}
-	early, err := buffered.Peek(buffered.Buffered())
-	if err != nil {
-		return dst.Abandon(dispatcher.ClientBroken, err)
-	}
-	return conn.Tunnel(dst, early)
+	return dst, nil
 }
 
 // reply4 answers with a code and the address the destination sees, where that is IPv4.

@@ -52,8 +52,9 @@ func replyOf(class dispatcher.Class) byte {
 	return generalFailure
 }
 
-// serve5 lets the library do the handshake, with this connection's callbacks, and then copies itself.
-func (h *Handler) serve5(ctx context.Context, conn *listeners.Conn) {
+// serve5 lets the library do the handshake, with this connection's callbacks, and has the relay copy instead of it. It
+// reports whether the copying has begun.
+func (h *Handler) serve5(ctx context.Context, conn *listeners.Conn) bool {
 	s := &session5{Conn: conn, handler: h, ctx: ctx, version: true}
 	server, err := socks5.New(&socks5.Config{
 		// Clients may insist on a name and password; where none is asked for, any will do, and the name is recorded.
@@ -65,23 +66,22 @@ func (h *Handler) serve5(ctx context.Context, conn *listeners.Conn) {
 	})
 	if err != nil {
 		h.log.Error("setting up a SOCKS5 handshake failed", "error", err)
-		return
+		return false
 	}
 	err = server.ServeConn(s)
 	if dst := s.dst; dst != nil && s.copying.Load() {
 		if err == nil {
-			err = conn.Tunnel(dst.Conn, nil)
-		} else {
-			// What the client sent along with its request could not be passed on.
-			if abortErr := conn.Abort(); abortErr != nil {
-				err = errors.Join(err, abortErr)
-			}
-			err = dst.Abandon(dispatcher.DestinationBroken, err)
+			h.tunnel(conn, dst.Conn, nil)
+			return true
 		}
+		// What the client sent along with its request could not be passed on.
+		if abortErr := conn.Abort(); abortErr != nil {
+			err = errors.Join(err, abortErr)
+		}
+		err = dst.Abandon(dispatcher.DestinationBroken, err)
 	}
-	if err != nil {
-		h.log.Debug("SOCKS5 client ended with an error", "client", conn.Client().String(), "error", err)
-	}
+	h.logEnd(conn, err)
+	return false
 }
 
 // session5 is one client in the library's eyes: its connection, resolver, rules and dialer. It keeps the library from
@@ -176,7 +176,7 @@ func (s *session5) WriteTo(io.Writer) (int64, error) {
 // CloseWrite does nothing: the library calls it when its copy has ended, which is before ours begins.
 func (s *session5) CloseWrite() error { return nil }
 
-// Close does nothing: the handler closes the connection after the session.
+// Close does nothing: the handler closes the connection, or the copying does.
 func (s *session5) Close() error { return nil }
 
 // Write passes on what the library's buffer holds: what the client sent behind its request.

@@ -116,6 +116,12 @@ func gateway(t testing.TB, log *slog.Logger) *dispatcher.Dispatcher {
 
 func serveSOCKS(t testing.TB, d Dialer) netip.AddrPort {
 	t.Helper()
+	_, at := startSOCKS(t, d)
+	return at
+}
+
+func startSOCKS(t testing.TB, d Dialer) (*listeners.Server, netip.AddrPort) {
+	t.Helper()
 	h := New(d, nil)
 	s := listeners.New(listeners.Config{SOCKS: h, HTTP: h, HandshakeTimeout: 5 * time.Second})
 	at, err := s.Listen(t.Context(), listeners.SOCKS, netip.MustParseAddrPort("127.0.0.1:0"))
@@ -124,7 +130,7 @@ func serveSOCKS(t testing.TB, d Dialer) netip.AddrPort {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Close() })
-	return at
+	return s, at
 }
 
 func connect(t *testing.T, to netip.AddrPort) *net.TCPConn {

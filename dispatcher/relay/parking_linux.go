@@ -1,0 +1,249 @@
+package relay
+
+import (
+	"errors"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sweepEvery is the time between two looks at who is idle. A flow is parked after
+// one to two of it without a byte. (Less saves no more memory to speak of; and
+// taking a flow up again costs about as much as two round trips of a byte.)
+const sweepEvery = time.Second
+
+// tidyAfter is how many goroutines have to have ended before it is worth while to give
+// back their stacks, and what else is left of them. The runtime keeps both until it
+// collects garbage, which it does every other minute where nothing is allocated.
+const tidyAfter = 256
+
+// longAgo as a deadline ends a wait at once.
+var longAgo = time.Unix(1, 0)
+
+// What a parked flow is woken by: everything that a read could bring; and, after
+// the FIN of its source, only what the kernel reports unasked, a reset.
+const (
+	awaitData  = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT
+	awaitReset = unix.EPOLLONESHOT
+)
+
+// parkingLot ends the goroutines of idle flows, which cost more than all else that
+// an idle session needs, and watches their sources with an epoll instance of its
+// own. It has a timer only while flows are awake, and a goroutine and a descriptor
+// only while some are parked.
+//
+// Between a flow's goroutine that parks it, and whoever takes it up again, the
+// mutex decides. The kernel cannot tell a late notice of an earlier parking from
+// one of this; so each parking has a number.
+type parkingLot struct {
+	every time.Duration
+
+	mu       sync.Mutex
+	awake    *flow // list of those that a goroutine carries
+	sweeping bool  // the timer runs
+	stirred  bool  // somebody woke since the last sweep
+	ended    int   // goroutines, since their memory was given back
+	parked   map[uint64]*flow
+	last     uint64 // parking
+	watcher  *watcher
+}
+
+// place is where a flow stands with the lot. All of it needs the lot's lock.
+type place struct {
+	prev, next *flow  // in the list of those awake
+	seen       int64  // bytes moved when it was last looked at; -1: never looked at
+	parking    uint64 // its number; 0: not parked
+	asked      bool   // a deadline in the past tells it to park
+	hurried    bool   // the session has failed, and the deadlines are not the lot's
+}
+
+func (l *parkingLot) init() {
+	l.every = sweepEvery
+	l.parked = make(map[uint64]*flow)
+}
+
+// enter notes flows that goroutines are about to carry.
+func (l *parkingLot) enter(flows ...*flow) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range flows {
+		l.link(f)
+	}
+}
+
+// leave forgets a flow that has ended.
+func (l *parkingLot) leave(f *flow) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unlink(f)
+}
+
+func (l *parkingLot) link(f *flow) {
+	if f.src.raw == nil {
+		return // cannot be waited for but by reading
+	}
+	f.seen = -1
+	l.stirred = true
+	if f.next = l.awake; f.next != nil {
+		f.next.prev = f
+	}
+	l.awake = f
+	if !l.sweeping {
+		l.sweeping = true
+		time.AfterFunc(l.every, l.sweep)
+	}
+}
+
+func (l *parkingLot) unlink(f *flow) {
+	l.ended++
+	if f.prev != nil {
+		f.prev.next = f.next
+	} else if l.awake == f {
+		l.awake = f.next
+	}
+	if f.next != nil {
+		f.next.prev = f.prev
+	}
+	f.prev, f.next = nil, nil
+}
+
+// sweep asks those to park that have moved nothing since it last came by.
+func (l *parkingLot) sweep() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for f := l.awake; f != nil; f = f.next {
+		moved := f.moved.Load()
+		if moved == f.seen && !f.asked && !f.hurried {
+			// An error means that it is closed, which its goroutine sees by itself.
+			f.asked = f.src.conn.SetReadDeadline(longAgo) == nil
+		}
+		f.seen = moved
+	}
+	l.sweeping = l.awake != nil || l.stirred
+	l.stirred = false
+	if l.sweeping {
+		time.AfterFunc(l.every, l.sweep)
+		return
+	}
+	// All is quiet: nobody has to wait for this.
+	if l.ended >= tidyAfter {
+		l.ended = 0
+		go debug.FreeOSMemory()
+	}
+}
+
+// verdict is what is to be done after a wait has failed.
+type verdict int
+
+const (
+	failed   verdict = iota // the error means what it says
+	retry                   // wait again
+	isParked                // end the goroutine; another will carry on
+)
+
+// park is called by a flow's goroutine when a wait has failed, and parks the flow if that
+// was the lot's doing.
+func (l *parkingLot) park(f *flow, err error, events uint32) verdict {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return failed
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !f.asked {
+		return failed
+	}
+	f.asked = false
+	if f.hurried {
+		return retry // the deadline of the hurry is in force
+	}
+	if f.src.conn.SetReadDeadline(time.Time{}) != nil || !l.add(f, events) {
+		return retry
+	}
+	l.unlink(f)
+	return isParked
+}
+
+// hurry sets a deadline for what f still reads.
+func (l *parkingLot) hurry(f *flow, by time.Time) error {
+	if f.src.raw == nil {
+		return f.src.conn.SetReadDeadline(by)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f.hurried = true
+	err := f.src.conn.SetReadDeadline(by)
+	l.takeUp(f)
+	return err
+}
+
+// wake has goroutines carry flows again that are parked.
+func (l *parkingLot) wake(flows ...*flow) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range flows {
+		l.takeUp(f)
+	}
+}
+
+// add begins to watch the source of f. It reports false if that cannot be done. A source
+// that is readable, or has ended, is noticed also if it was so before.
+func (l *parkingLot) add(f *flow, events uint32) bool {
+	if l.watcher == nil {
+		if l.watcher = newWatcher(); l.watcher == nil {
+			return false
+		}
+		go l.watch(l.watcher)
+	}
+	l.last++
+	event := unix.EpollEvent{Events: events, Fd: int32(l.last), Pad: int32(l.last >> 32)}
+	if l.watcher.control(f, unix.EPOLL_CTL_ADD, &event) != nil {
+		l.closeUnused()
+		return false
+	}
+	f.parking = l.last
+	l.parked[f.parking] = f
+	return true
+}
+
+// takeUp has a goroutine carry f again, if it is parked.
+func (l *parkingLot) takeUp(f *flow) {
+	if f.parking == 0 {
+		return
+	}
+	// An error means that the source is closed: then the kernel has forgotten it.
+	_ = l.watcher.control(f, unix.EPOLL_CTL_DEL, nil)
+	delete(l.parked, f.parking)
+	f.parking = 0
+	l.closeUnused()
+	l.link(f)
+	f.session.carry(f)
+}
+
+func (l *parkingLot) closeUnused() {
+	if len(l.parked) == 0 {
+		l.watcher.close()
+		l.watcher = nil
+	}
+}
+
+// watch takes up those whose sources have something to read, or have ended.
+func (l *parkingLot) watch(w *watcher) {
+	var events [64]unix.EpollEvent
+	for {
+		n := w.wait(events[:])
+		if n == 0 {
+			return
+		}
+		l.mu.Lock()
+		for _, event := range events[:n] {
+			// It may have been taken up meanwhile, and even be parked again.
+			if f := l.parked[uint64(uint32(event.Fd))|uint64(uint32(event.Pad))<<32]; f != nil {
+				l.takeUp(f)
+			}
+		}
+		l.mu.Unlock()
+	}
+}

@@ -1,0 +1,46 @@
+package dispatcher
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestEndOfAParkedRelay has a connection closed, and another reset, whose relays have no goroutines that would notice.
+func TestEndOfAParkedRelay(t *testing.T) {
+	ways := []func(*Conn) error{(*Conn).Close, (*Conn).Reset}
+	var clients []net.Conn
+	var conns []*Conn
+	ended := make(chan error, len(ways))
+	for range ways {
+		conn, client, _ := relaying(t, nil, func(err error) { ended <- err })
+		clients, conns = append(clients, client), append(conns, conn)
+	}
+	stacks := make([]byte, 1<<20)
+	for until := time.Now().Add(20 * time.Second); bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("relay.(*Session).run")); {
+		if time.Now().After(until) {
+			t.Fatal("the relays keep goroutines")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for i, end := range ways {
+		if err := end(conns[i]); err != nil {
+			t.Error(err)
+		}
+		select {
+		case err := <-ended:
+			if !errors.Is(err, net.ErrClosed) {
+				t.Errorf("the relay ended with %v, want net.ErrClosed", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the relay has not ended")
+		}
+		if _, err := clients[i].Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the client saw %v, want a reset", err)
+		}
+	}
+}
