@@ -94,7 +94,7 @@ func (s *Session) run(f *flow) {
 // end passes on how the source of f has ended. It reports whether the source can still
 // tell of something: it ended well, and the other direction goes on.
 func (s *Session) end(f *flow, failure *Error) bool {
-	if failure == nil {
+	if failure == nil && !s.completes(f) {
 		failure = s.passFIN(f)
 	}
 	if s.ended(f, failure) {
@@ -103,6 +103,14 @@ func (s *Session) end(f *flow, failure *Error) bool {
 		return false
 	}
 	return failure == nil
+}
+
+// completes reports whether f, which has ended with a FIN, is the second to do so: closing its receiver, from which
+// nothing is left to read, will pass that on.
+func (s *Session) completes(f *flow) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return f.dst.raw != nil && s.other(f).ended && s.first == nil
 }
 
 // leave counts out f, which has ended. The second one tells how the session ended.

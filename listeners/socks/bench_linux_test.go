@@ -2,6 +2,7 @@ package socks
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,7 +23,7 @@ func BenchmarkConnect(b *testing.B) {
 		if _, err := c.Write(one[:]); err != nil {
 			return err
 		}
-		if _, err := c.Read(one[:]); err != io.EOF {
+		if _, err := c.Read(one[:]); !errors.Is(err, io.EOF) {
 			return fmt.Errorf("%w instead of an end", err)
 		}
 		return nil

@@ -152,8 +152,9 @@ func TestParseSlabs(t *testing.T) {
 func TestIdleFigures(t *testing.T) {
 	before := look{holding{1000 << 10, 8 << 10, 5, 20}, kernelMemory{sessions: 1 << 20, thread: 16 << 10}}
 	during := look{holding{1800 << 10, 18 << 10, 6, 220}, kernelMemory{sessions: 1<<20 + 700<<10, thread: 16 << 10}}
-	got := perSession(before, during, 100, false, 3, 4)
-	for i, want := range []float64{8, 7.26, 2, 3, 4} {
+	first := look{holding{2000 << 10, 18 << 10, 6, 220}, kernelMemory{}}
+	got := perSession(before, first, during, 100, false, 3, 4)
+	for i, want := range []float64{8, 10, 7.26, 2, 3, 4} {
 		if math.Abs(got[i]-want) > 1e-9 {
 			t.Errorf("figure %d is %v, want %v", i, got[i], want)
 		}

@@ -11,18 +11,20 @@ import (
 // Of a measurement of idle sessions.
 const (
 	warmSessions = 50                     // used before the first look, so that what a proxy sets up once does not count
-	quiet        = 500 * time.Millisecond // before each look at the memory
+	quiet        = 500 * time.Millisecond // before the first looks at the memory
+	long         = 6 * time.Second        // before the last one: an idle session is one that has been so for a while
 	backWithin   = time.Second            // after the client's end
 )
 
 func idleTests() []test {
 	return []test{{
 		name: "idle", title: "Idle sessions",
-		about: "What a session costs that was used for one byte each way and stays open, in a fresh process; then all are closed. " +
+		about: "What a session costs that was used for one byte each way and stays open, in a fresh process: 6 s later, and at first, after 0.5 s; then all are closed. " +
 			"Resident memory is the proportional set size. Kernel memory is an estimate: objects in use in the kernel's caches for sockets, open files, epoll " +
 			"and packet buffers, less those of a direct session, and the process's threads and page tables.",
 		metrics: []metric{
 			{name: "resident KiB/session", format: "%.1f", summary: "idle session, KiB resident"},
+			{name: "at first", format: "%.1f", summary: "KiB resident at first"},
 			{name: "kernel KiB/session", format: "%.1f", against: minus, summary: "KiB in the kernel"},
 			{name: "descriptors/session", format: "%.2f", summary: "descriptors"},
 			{name: "descriptors left after 1 s", format: "%.0f", summary: "descriptors left after 1 s"},
@@ -78,6 +80,13 @@ func idle(ctx context.Context, b *bench, c *contender) ([]float64, error) {
 	if err := rest(ctx, quiet); err != nil {
 		return nil, err
 	}
+	first, err := lookAt(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := rest(ctx, long); err != nil {
+		return nil, err
+	}
 	during, err := lookAt(c)
 	if err != nil {
 		return nil, err
@@ -87,11 +96,11 @@ func idle(ctx context.Context, b *bench, c *contender) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	return perSession(before, during, float64(len(conns)), c.by == nil, left, back), nil
+	return perSession(before, first, during, float64(len(conns)), c.by == nil, left, back), nil
 }
 
-// perSession turns two looks into the test's metrics.
-func perSession(before, during look, sessions float64, direct bool, left, back float64) []float64 {
+// perSession turns the looks into the test's metrics.
+func perSession(before, first, during look, sessions float64, direct bool, left, back float64) []float64 {
 	const kiB = 1 << 10
 	kernel := math.NaN()
 	if before.kernel.sessions != math.MinInt64 {
@@ -100,10 +109,11 @@ func perSession(before, during look, sessions float64, direct bool, left, back f
 		kernel = float64(inKernel) / kiB / sessions
 	}
 	if direct {
-		return []float64{math.NaN(), kernel, math.NaN(), math.NaN(), math.NaN()}
+		return []float64{math.NaN(), math.NaN(), kernel, math.NaN(), math.NaN(), math.NaN()}
 	}
 	return []float64{
-		float64(during.resident-before.resident) / kiB / sessions, kernel,
+		float64(during.resident-before.resident) / kiB / sessions,
+		float64(first.resident-before.resident) / kiB / sessions, kernel,
 		float64(during.descriptors-before.descriptors) / sessions, left, back,
 	}
 }
