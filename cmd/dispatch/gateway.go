@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"dispatch/dispatcher"
+	"dispatch/dispatcher/doctor"
 	"dispatch/dispatcher/health"
 	"dispatch/dispatcher/uplink"
 	"dispatch/listeners"
@@ -26,6 +27,7 @@ type gateway struct {
 	server     *listeners.Server
 	http       *httpproxy.Handler
 	health     *health.Monitor
+	routes     *doctor.Routes // nil: not managed
 	log        *slog.Logger
 	bound      []boundListener
 }
@@ -92,7 +94,11 @@ func (g *gateway) listen(ctx context.Context, p plan) error {
 func (g *gateway) close() error {
 	g.server.Close()
 	g.health.Close()
-	return errors.Join(g.http.Close(), g.names.Close())
+	err := errors.Join(g.http.Close(), g.names.Close())
+	if g.routes != nil {
+		err = errors.Join(err, g.routes.Remove())
+	}
+	return err
 }
 
 // printStart tells what is listened on, what is dispatched to, and what to expect of it.

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 
 	"dispatch/dispatcher"
+	"dispatch/dispatcher/doctor"
 	"dispatch/dispatcher/health"
 	"dispatch/dispatcher/uplink"
 )
@@ -47,6 +49,11 @@ func (g *gateway) follow() (stop func()) {
 
 // changed takes in a change of what the uplinks stand for.
 func (g *gateway) changed(now *uplink.View) {
+	if g.routes != nil {
+		if err := g.applyRoutes(); err != nil {
+			g.log.Warn("renewing the policy routes failed", "error", err)
+		}
+	}
 	g.health.Kernel(now)
 	g.http.Drop(func(c *dispatcher.Conn) bool { return c.Stranded(now) })
 	if n := g.dispatcher.ResetStranded(now); n > 0 {
@@ -60,4 +67,37 @@ func logHealth(log *slog.Logger, all []health.Status) {
 		log.Info("state of an uplink", "uplink", s.Uplink.Name(), "family", s.Family.String(), "state", s.State.String(),
 			"since", s.Since, "reason", s.Reason)
 	}
+}
+
+// manageRoutes installs the lines' policy routes. From now on changed renews them, and close removes them.
+func (g *gateway) manageRoutes() error {
+	if err := doctor.CanChangeRoutes(); err != nil {
+		return fmt.Errorf("--manage-routes: %w", err)
+	}
+	g.routes = doctor.NewRoutes()
+	return g.applyRoutes()
+}
+
+func (g *gateway) applyRoutes() error {
+	missing, err := g.routes.Apply(g.specs()...)
+	if err != nil {
+		return fmt.Errorf("--manage-routes: %w", err)
+	}
+	for _, m := range missing {
+		family := ""
+		if m.Family != 0 {
+			family = m.Family.String()
+		}
+		g.log.Warn("no policy route for a line", "uplink", m.Uplink, "family", family, "problem", m.Problem)
+	}
+	return nil
+}
+
+// specs is what the uplinks were asked for.
+func (g *gateway) specs() []uplink.Spec {
+	var specs []uplink.Spec
+	for _, u := range g.lines.Uplinks() {
+		specs = append(specs, u.Spec)
+	}
+	return specs
 }

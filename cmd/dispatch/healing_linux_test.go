@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -443,5 +444,55 @@ func TestExplain(t *testing.T) {
 		for _, pattern := range want {
 			find(t, out.String(), "("+pattern+")")
 		}
+	}
+}
+
+// With the strict reverse path filter and routes in the main table alone, only the line with the best metric works.
+// --manage-routes makes all work while it runs, also on a new address, and leaves nothing behind; after a crash the next
+// start clears away what was left.
+func TestManageRoutes(t *testing.T) {
+	strict := netlab.Uplink{RPFilter: 1}
+	lab := world(t, netlab.Config{Uplinks: []netlab.Uplink{strict, strict, strict}})
+	lab.ServerAddr(netip.MustParseAddr(otherServer4))
+	lab.EchoPeer(t, netip.AddrPortFrom(netip.MustParseAddr(otherServer4), peerPort))
+	lab.EchoPeerHTTP(t, netip.AddrPortFrom(netip.MustParseAddr(otherServer4), webPort))
+	routing := func() string {
+		t.Helper()
+		var all []byte
+		for _, args := range [][]string{{"rule"}, {"-6", "rule"}, {"route", "show", "table", "all"}, {"-6", "route", "show", "table", "all"}} {
+			out, err := exec.CommandContext(t.Context(), "ip", args...).CombinedOutput()
+			if err != nil {
+				t.Fatalf("ip %v: %v, %s", args, err, out)
+			}
+			all = append(all, out...)
+		}
+		return string(all)
+	}
+	before := routing()
+	begin := func() *process {
+		return start(t, "--manage-routes", "--dns", dnsServer, "wan1", "wan2", "wan3")
+	}
+	p := begin()
+	exactShares(t, lab, p, "SOCKS5", server4, [3]int{30, 30, 30}, clients["SOCKS5"])
+	lab.Readdress(1, netip.PrefixFrom(lab.Uplink(1).IPv4.Addr().Next(), lab.Uplink(1).IPv4.Bits()))
+	time.Sleep(time.Second) // the kernel tells of it within milliseconds
+	judge(t, load(t.Context(), lab, p, 60))
+	exactShares(t, lab, p, "SOCKS5", server4, [3]int{30, 30, 30}, clients["SOCKS5"])
+
+	// A crash leaves them behind.
+	p.signal(t, syscall.SIGKILL)
+	p.wait(t)
+	if routing() == before {
+		t.Error("nothing was installed")
+	}
+	lab.Readdress(1, netip.PrefixFrom(lab.Uplink(1).IPv4.Addr().Prev(), lab.Uplink(1).IPv4.Bits()))
+	p = begin()
+	exactShares(t, lab, p, "SOCKS5", server4, [3]int{30, 30, 30}, clients["SOCKS5"])
+	p.signal(t, syscall.SIGINT)
+	if code := p.wait(t); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	if after := routing(); after != before {
+		t.Errorf("before:\n%s\nafterwards:\n%s", before, after)
 	}
 }

@@ -14,7 +14,14 @@ var examples = map[string]string{
   dispatch list                     show the lines this machine has
   dispatch start                    use all that lead to the internet
   dispatch start eth0@7 wlan0@3     7 of 10 connections by eth0, 3 by wlan0
+  dispatch doctor                   say why a line does not work
   dispatch help start               all about start`,
+	"doctor": `Examples:
+  dispatch doctor                                   all lines, and what is wrong with them
+  dispatch doctor eth0 wlan0 --target example.com:443
+  dispatch doctor --json                            for programs; the exit code is 1 if a line does not work
+  sudo dispatch doctor --fix eth0 wlan0             install policy routes for both
+  sudo dispatch doctor --unfix                      remove them again`,
 	"list": `Examples:
   dispatch list                     the usable interfaces, as a table
   dispatch list --all               also those that are down or have no usable address

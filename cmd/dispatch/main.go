@@ -40,6 +40,7 @@ type commands struct {
 	List    listCommand    `cmd:"" help:"List the interfaces that can be used as uplinks."`
 	Start   startCommand   `cmd:"" help:"Start the gateway: proxy connections through the uplinks."`
 	Explain explainCommand `cmd:"" help:"Tell which uplink a connection would leave by, and why."`
+	Doctor  doctorCommand  `cmd:"" help:"Examine the lines: why one does not work, and what mends it."`
 	Help    helpCommand    `cmd:"" help:"Show the help of a command."`
 
 	Debug   bool             `short:"d" help:"Write debug logs to standard output instead of the log file."`

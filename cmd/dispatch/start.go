@@ -25,6 +25,7 @@ type startCommand struct {
 
 	DNS              string        `name:"dns" placeholder:"SERVER,..." help:"Ask these DNS servers, through the uplinks, instead of the system's resolver."`
 	Probe            []string      `sep:"none" placeholder:"TARGET" help:"Find out with this target whether an uplink works: tcp://HOST:PORT, or http://HOST/PATH, with #STATUS where another than 200 to 299 is right; may be repeated. Without any, with destinations that lately worked."`
+	ManageRoutes     bool          `help:"Keep a policy route for every line while running, as 'doctor --fix' installs for good (Linux, as root)."`
 	Grace            time.Duration `default:"5s" help:"How long sessions may go on after Ctrl-C (default ${default}). A second Ctrl-C ends them at once."`
 	HandshakeTimeout time.Duration `default:"10s" help:"How long a client may take to say what it wants (default ${default})."`
 	LogFile          string        `placeholder:"FILE" help:"Log to this file, - for standard error (default: dispatch.log in your state directory)."`
@@ -37,13 +38,14 @@ type plan struct {
 	socks, http []netip.AddrPort
 	dns         []netip.AddrPort
 	probes      []health.Probe
+	routes      bool // are managed
 	grace       time.Duration
 	handshake   time.Duration
 }
 
 // plan checks everything that can be checked before anything is started.
 func (c *startCommand) plan() (plan, error) {
-	p := plan{grace: c.Grace, handshake: c.HandshakeTimeout}
+	p := plan{grace: c.Grace, handshake: c.HandshakeTimeout, routes: c.ManageRoutes}
 	host, err := netip.ParseAddr(c.IP)
 	if err != nil {
 		return plan{}, usagef("--ip: %q is not an IP address; give one of this machine's, such as 127.0.0.1", c.IP)
@@ -124,12 +126,18 @@ func (c *startCommand) Run(ctx context.Context, cli *commands, to terminal) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
+	if p.routes {
+		if err := g.manageRoutes(); err != nil {
+			return err
+		}
+	}
 	if err := g.listen(ctx, p); err != nil {
 		return err
 	}
 	if err := printStart(to, g, log.where); err != nil {
 		return err
 	}
+	g.warnOfLines(ctx, to)
 	return g.serve(p.grace, to, end, snapshot)
 }
 

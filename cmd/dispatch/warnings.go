@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dispatch/dispatcher/doctor"
+)
+
+// examineWithin bounds the look at the lines that start takes; it contacts nobody, so it needs a fraction of this.
+const examineWithin = 200 * time.Millisecond
+
+// warnOfLines says which lines will not work, as far as can be seen without asking anybody.
+func (g *gateway) warnOfLines(ctx context.Context, to terminal) {
+	ctx, cancel := context.WithTimeout(ctx, examineWithin)
+	defer cancel()
+	lines, err := doctor.Quick(ctx, g.specs())
+	if err != nil {
+		g.log.Warn("examining the lines failed", "error", err)
+		return
+	}
+	for _, l := range lines {
+		for _, f := range l.Findings {
+			if f.Status != doctor.Fail {
+				continue
+			}
+			family := f.Family
+			if family != "" {
+				family += ": "
+			}
+			g.log.Warn("line will not work", "uplink", l.Uplink, "family", f.Family, "check", f.Check, "problem", f.Text)
+			if _, err := fmt.Fprintf(to.err, "warning: %s: %s%s; 'dispatch doctor %[1]s' tells more\n", l.Uplink, family, f.Text); err != nil {
+				g.log.Warn("printing failed", "error", err)
+			}
+		}
+	}
+}

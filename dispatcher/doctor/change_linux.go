@@ -1,0 +1,164 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// Change is a set of routes and rules to be removed and installed. Close it after use.
+type Change struct {
+	// Commands are what ip(8) would be told to do the same, in order.
+	Commands []string
+	// Missing are the lines that no route can be installed for.
+	Missing []Missing
+
+	kernel *kernel
+	steps  []func(*netlink.Handle) error
+	claims []*claim
+}
+
+// Make carries the change out. It stops at the first step that fails; to make the change again is harmless.
+func (c *Change) Make() error {
+	for n, step := range c.steps {
+		if err := step(c.kernel.nl); err != nil {
+			return fmt.Errorf("%s: %w", c.Commands[n], err)
+		}
+	}
+	return nil
+}
+
+// Close lets go of what the change holds.
+func (c *Change) Close() error {
+	c.kernel.close()
+	return releaseAll(c.claims)
+}
+
+func (c *Change) add(command string, step func(*netlink.Handle) error) {
+	c.Commands = append(c.Commands, command)
+	c.steps = append(c.steps, step)
+}
+
+// installed is what is there of ours.
+type installed struct {
+	rules  []netlink.Rule
+	routes []netlink.Route
+}
+
+func (k *kernel) installed() (has installed, err error) {
+	for _, f := range families {
+		rules, err := k.rules(f)
+		if err != nil {
+			return has, err
+		}
+		for _, r := range rules {
+			if _, ours := slotOf(r); ours {
+				has.rules = append(has.rules, r)
+			}
+		}
+		routes, err := k.routes(f, netlink.Route{Protocol: protocol}, netlink.RT_FILTER_PROTOCOL)
+		if err != nil {
+			return has, err
+		}
+		for _, r := range routes {
+			if _, ours := slotOfTable(r.Table); ours {
+				has.routes = append(has.routes, r)
+			}
+		}
+	}
+	return has, nil
+}
+
+// reconcile plans the steps from what is there to what the policies say. Of what is there, only what doomed says is
+// ever removed. Rules go before the routes they lead to, and come after them.
+func (c *Change) reconcile(has installed, policies []policy, doomedRule func(netlink.Rule) bool, doomedRoute func(netlink.Route) bool) {
+	wantedRules, wantedRoutes := make(map[string]bool), make(map[string]bool)
+	for _, p := range policies {
+		for _, r := range p.rules() {
+			wantedRules[ruleKey(r)] = true
+		}
+		for _, r := range p.routes() {
+			wantedRoutes[routeKey(r)] = true
+		}
+	}
+	has.rules = slices.DeleteFunc(has.rules, func(r netlink.Rule) bool {
+		if wantedRules[ruleKey(r)] || !doomedRule(r) {
+			return false
+		}
+		c.add(ipCommand(familyOf(r.Family), "rule del "+ruleWords(r)), func(nl *netlink.Handle) error {
+			return unless(unix.ENOENT, nl.RuleDel(&r))
+		})
+		return true
+	})
+	has.routes = slices.DeleteFunc(has.routes, func(r netlink.Route) bool {
+		if wantedRoutes[routeKey(r)] || !doomedRoute(r) {
+			return false
+		}
+		c.add(ipCommand(familyOf(r.Family), "route del "+routeWords(r, deviceName(c.kernel, r.LinkIndex))), func(nl *netlink.Handle) error {
+			return unless(unix.ESRCH, nl.RouteDel(&r))
+		})
+		return true
+	})
+	for _, p := range policies {
+		c.install(has, p)
+	}
+}
+
+// install plans what of a policy is not there.
+func (c *Change) install(has installed, p policy) {
+	for _, r := range p.routes() {
+		if !slices.ContainsFunc(has.routes, func(h netlink.Route) bool { return routeKey(h) == routeKey(r) }) {
+			c.add(ipCommand(p.family(), "route replace "+routeWords(r, p.device)), func(nl *netlink.Handle) error {
+				return nl.RouteReplace(&r)
+			})
+		}
+	}
+	for _, r := range p.rules() {
+		if !slices.ContainsFunc(has.rules, func(h netlink.Rule) bool { return ruleKey(h) == ruleKey(r) }) {
+			c.add(ipCommand(p.family(), "rule add "+ruleWords(r)), func(nl *netlink.Handle) error {
+				return unless(unix.EEXIST, nl.RuleAdd(&r))
+			})
+		}
+	}
+}
+
+// unless forgives the one error that says that the step is done already.
+func unless(done unix.Errno, err error) error {
+	if errors.Is(err, done) {
+		return nil
+	}
+	return err
+}
+
+// ruleKey and routeKey tell whether two are the same, in what this program sets of them.
+func ruleKey(r netlink.Rule) string { return ipCommand(familyOf(r.Family), ruleWords(r)) }
+
+func routeKey(r netlink.Route) string {
+	if r.Dst == nil {
+		r.Dst = ipNet(everything(familyOf(r.Family)))
+	}
+	r.Flags &= int(netlink.FLAG_ONLINK)
+	return fmt.Sprintf("%d %s", r.LinkIndex, ipCommand(familyOf(r.Family), routeWords(r, "")))
+}
+
+func familyOf(number int) uplink.Family {
+	if number == netlink.FAMILY_V6 {
+		return uplink.IPv6
+	}
+	return uplink.IPv4
+}
+
+// deviceName is for the eyes of a user only: a device that has just gone is named by its number.
+func deviceName(k *kernel, index int) string {
+	link, err := k.nl.LinkByIndex(index)
+	if err != nil {
+		return "if" + strings.TrimSpace(fmt.Sprint(index))
+	}
+	return link.Attrs().Name
+}

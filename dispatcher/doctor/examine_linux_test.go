@@ -1,0 +1,132 @@
+package doctor_test
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dispatch/dispatcher/doctor"
+	"dispatch/testdata/netlab"
+)
+
+func of(l doctor.Line, c doctor.Check) []doctor.Finding {
+	return slices.DeleteFunc(slices.Clone(l.Findings), func(f doctor.Finding) bool { return f.Check != c })
+}
+
+func TestTargetsAndTheWayToThem(t *testing.T) {
+	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{}, {}, {NoIPv6: true}}})
+	server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
+	web := lab.EchoPeerHTTP(t, netip.AddrPortFrom(lab.Server6, 0))
+	web4 := lab.EchoPeerHTTP(t, netip.AddrPortFrom(lab.Server4, 0))
+	target := doctor.Target{Host: server.Addr().String(), Port: server.Port()}
+	report := examine(t, doctor.Options{Targets: []doctor.Target{target}, EchoURL: "http://" + web.String() + "/ip"}, "wan1", "wan2", "wan3")
+	for n, source := range []string{"198.51.100.2", "203.0.113.2", "100.64.2.2"} {
+		l := report.Lines[n]
+		found := of(l, doctor.CheckTarget)
+		if len(found) != 1 || found[0].Status != doctor.Pass || found[0].Family != "ipv4" {
+			t.Fatalf("%s: %+v", l.Uplink, found)
+		}
+		p := found[0].Passage
+		if p.BoundTo != l.Uplink || !strings.HasPrefix(p.Source, source+":") || p.Destination != server.String() || p.Target != target.String() {
+			t.Errorf("%s: %+v", l.Uplink, p)
+		}
+		// SYN and ACK, at least.
+		if p.Sent < 2 || p.ConnectMS <= 0 || p.ConnectMS > 5000 {
+			t.Errorf("%s: %d packets in %.3f ms", l.Uplink, p.Sent, p.ConnectMS)
+		}
+		peers := of(l, doctor.CheckPeer)
+		if n == 2 {
+			if len(peers) != 0 {
+				t.Errorf("%s has no IPv6, and yet: %+v", l.Uplink, peers)
+			}
+			continue
+		}
+		if len(peers) != 1 || peers[0].Status != doctor.Pass || peers[0].Family != "ipv6" {
+			t.Fatalf("%s: %+v", l.Uplink, peers)
+		}
+		if p := peers[0].Passage; p.Peer != []string{"2001:db8:1::2", "2001:db8:2::2"}[n] || p.BoundTo != l.Uplink || p.Sent < 3 {
+			t.Errorf("%s: %+v", l.Uplink, p)
+		}
+	}
+	if !report.Usable {
+		t.Error("not usable")
+	}
+
+	// A target that is not there, and an address that two lines share.
+	lab.SilenceAll(1, true)
+	gone := doctor.Target{Host: lab.Server4.String(), Port: 1}
+	report = examine(t, doctor.Options{
+		Targets: []doctor.Target{gone, target}, EchoURL: "http://" + web4.String(), Timeout: 300 * time.Millisecond, GatewayTimeout: -1,
+	}, "wan1", "wan2")
+	for n, words := range [][]string{{"refused", "connected"}, {"timeout", "timeout"}} {
+		for m, f := range of(report.Lines[n], doctor.CheckTarget) {
+			if !strings.Contains(f.Text, words[m]) {
+				t.Errorf("line %d, target %d: %s", n, m, f.Text)
+			}
+		}
+	}
+	if peers := of(report.Lines[1], doctor.CheckPeer); len(peers) != 1 || peers[0].Status != doctor.Fail || report.Usable {
+		t.Errorf("%+v", peers)
+	}
+}
+
+func TestLinesThatWereNotChosen(t *testing.T) {
+	netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true}}})
+	secondLine(t, 2)
+	run(t, "sysctl -qw net/ipv4/conf/all/arp_ignore=1")
+	report, err := doctor.Examine(t.Context(), nil, doctor.Options{GatewayTimeout: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range report.Lines {
+		text := l.Uplink + " chosen"
+		if !l.Chosen {
+			text = l.Uplink + " " + l.Reason
+		}
+		got = append(got, text)
+	}
+	// wan2 is a veth without a default route, as containers have them by the dozen.
+	if strings.Join(got, ", ") != "wan1 chosen, lan2 no default route" {
+		t.Errorf("examined: %v", got)
+	}
+	if !report.Usable || report.Lines[1].Usable {
+		t.Errorf("the choice is usable: %v, the rest: %v", report.Usable, report.Lines[1].Usable)
+	}
+}
+
+func TestQuickIsQuickAndAsksNobody(t *testing.T) {
+	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{}, {NoDefault4: true}, {RPFilter: 1}, {}}})
+	lab.SilenceAll(3, true)
+	names := specs(t, "wan1", "wan2", "wan3", "wan4", "nothing0")
+	var times []time.Duration
+	for range 5 {
+		begun := time.Now()
+		lines, err := doctor.Quick(t.Context(), names)
+		times = append(times, time.Since(begun))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, l := range lines {
+			got = append(got, l.Uplink+" "+strings.Join(notPassed(l), ","))
+		}
+		const want = "wan2 default_route/ipv4/fail; wan3 rp_filter/ipv4/fail; nothing0 interface//fail"
+		if strings.Join(got, "; ") != want {
+			t.Errorf("found %v, not %s", got, want)
+		}
+	}
+	if best := slices.Min(times); best > 200*time.Millisecond {
+		t.Errorf("took %v", times)
+	}
+	t.Logf("5 uplinks: %v", times)
+	// That wan4's router is silent can only be known by asking it.
+	if neighbours := output(t, "ip neigh show dev wan4"); neighbours != "" {
+		t.Errorf("the router was asked: %s", neighbours)
+	}
+	if lines, err := doctor.Quick(t.Context(), nil); err != nil || len(lines) != 0 {
+		t.Errorf("no uplinks: %v, %v", lines, err)
+	}
+}

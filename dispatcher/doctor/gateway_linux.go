@@ -1,0 +1,159 @@
+package doctor
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// gateway is a way out of an interface's network.
+type gateway struct {
+	addr   netip.Addr // invalid: the link has but one other end
+	onlink bool       // it is on no network of the interface
+	origin string     // who says so
+}
+
+// findGateway looks for the line's router: in the routes that its sockets find, in those they do not, in what its DHCP
+// client noted down, and among its neighbours. What this program has installed itself comes last.
+func (k *kernel) findGateway(leases leases, interfaces []uplink.Interface, l *line, f uplink.Family) (gateway, bool) {
+	var ours gateway
+	found := k.bound(far(f)[0], l.source[f], l.iface.Index)
+	if found.isDefault(f) {
+		way := gateway{addr: found.gateway, onlink: found.flags&unix.RTNH_F_ONLINK != 0, origin: "its default route"}
+		if _, own := slotOfTable(found.table); !own {
+			return way, true
+		}
+		ours = way
+	}
+	routes, err := k.routes(f, netlink.Route{LinkIndex: l.iface.Index}, netlink.RT_FILTER_OIF)
+	if err != nil {
+		routes = nil // a table that cannot be read is one source less
+	}
+	if way, ok := bestDefault(l, f, routes); ok {
+		return way, true
+	}
+	if l.alone() {
+		return gateway{origin: "it has but one other end, which needs no router's address"}, true
+	}
+	if f == uplink.IPv4 {
+		if lease, ok := leases.of(l.Interface, l.iface.Index); ok && l.adjoins(lease.router) {
+			return gateway{addr: lease.router, origin: lease.origin}, true
+		}
+	}
+	if addr, ok := k.routerAmong(l, f); ok {
+		return gateway{addr: addr, origin: "the neighbour table"}, true
+	}
+	if way, ok := neighbourRouter(interfaces, l, f); ok {
+		return way, true
+	}
+	if addr, ok := hostRouter(routes); ok && l.adjoins(addr) {
+		return gateway{addr: addr, origin: "the route to a single host by it, as VPNs make one"}, true
+	}
+	return ours, ours.origin != ""
+}
+
+// bestDefault returns the default route of any table, the main one's first and then by metric, save our own.
+func bestDefault(l *line, f uplink.Family, routes []netlink.Route) (way gateway, ok bool) {
+	slices.SortStableFunc(routes, func(a, b netlink.Route) int {
+		aside := func(r netlink.Route) int { return min(1, max(r.Table-unix.RT_TABLE_MAIN, unix.RT_TABLE_MAIN-r.Table)) }
+		return cmp.Or(cmp.Compare(aside(a), aside(b)), cmp.Compare(a.Priority, b.Priority))
+	})
+	for _, r := range routes {
+		if _, own := slotOfTable(r.Table); own || r.Type != unix.RTN_UNICAST || prefixLength(r) > suppressed(f) {
+			continue
+		}
+		way = gateway{
+			addr: gatewayOf(r.Gw, r.Via), onlink: r.Flags&unix.RTNH_F_ONLINK != 0,
+			origin: "the routing table " + strconv.Itoa(r.Table),
+		}
+		if way.addr.IsValid() || l.alone() {
+			return way, true
+		}
+	}
+	return gateway{}, false
+}
+
+// alone tells whether the link has but one other end.
+func (l *line) alone() bool { return l.link.Flags&net.FlagPointToPoint != 0 }
+
+// adjoins tells whether an address is on a network of the line's interface.
+func (l *line) adjoins(addr netip.Addr) bool {
+	for _, a := range l.iface.Addresses {
+		if addr.IsValid() && a.Prefix.Masked().Contains(addr) {
+			return true
+		}
+	}
+	return addr.Is6() && addr.IsLinkLocalUnicast()
+}
+
+func prefixLength(r netlink.Route) int {
+	if r.Dst == nil {
+		return 0
+	}
+	ones, _ := r.Dst.Mask.Size()
+	return ones
+}
+
+// routerAmong returns the neighbour that has called itself a router (RFC 4861 section 4.4). With several, it is not for
+// us to choose.
+func (k *kernel) routerAmong(l *line, f uplink.Family) (found netip.Addr, ok bool) {
+	list, err := k.neighbours(f, l.iface.Index)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	for _, n := range list {
+		addr, valid := netip.AddrFromSlice(n.IP)
+		if !valid || n.Flags&netlink.NTF_ROUTER == 0 || n.State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) != 0 || !l.adjoins(addr.Unmap()) {
+			continue
+		}
+		// One router may be known by its link-local and by a global address; routers go by the former.
+		switch {
+		case !ok, !found.IsLinkLocalUnicast() && addr.IsLinkLocalUnicast():
+			found, ok = addr.Unmap(), true
+		case found.IsLinkLocalUnicast() == addr.IsLinkLocalUnicast():
+			return netip.Addr{}, false
+		}
+	}
+	return found, ok
+}
+
+// neighbourRouter returns the router of another interface on the same network.
+func neighbourRouter(interfaces []uplink.Interface, l *line, f uplink.Family) (gateway, bool) {
+	for n := range interfaces {
+		other := &interfaces[n]
+		if other.Index == l.iface.Index {
+			continue
+		}
+		_, same := sameNetwork(l.iface, other, f)
+		if r, ok := other.DefaultRoute(f); same && ok && l.adjoins(r.Gateway) {
+			return gateway{addr: r.Gateway, origin: "the default route of " + other.Name + " on the same network"}, true
+		}
+	}
+	return gateway{}, false
+}
+
+// hostRouter returns the one gateway of the routes to single hosts.
+func hostRouter(routes []netlink.Route) (found netip.Addr, ok bool) {
+	for _, r := range routes {
+		if r.Dst == nil || r.Type != unix.RTN_UNICAST {
+			continue
+		}
+		ones, bits := r.Dst.Mask.Size()
+		gw := gatewayOf(r.Gw, r.Via)
+		if ones != bits || !gw.IsValid() {
+			continue
+		}
+		if ok && gw != found {
+			return netip.Addr{}, false
+		}
+		found, ok = gw, true
+	}
+	return found, ok
+}

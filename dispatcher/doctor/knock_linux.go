@@ -1,0 +1,155 @@
+package doctor
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"dispatch/dispatcher/uplink"
+)
+
+const (
+	// answerTime is more than the three requests take that the kernel sends to an unknown neighbour, one a second.
+	answerTime = 4 * time.Second
+	// doubtTime is for a neighbour that it has known: it waits five seconds for a sign of life before it asks.
+	doubtTime = 10 * time.Second
+	// lookAgain is the time between two looks at the neighbour table.
+	lookAgain = 20 * time.Millisecond
+)
+
+// examineGateways asks all gateways at once.
+func (e *examination) examineGateways(ctx context.Context) {
+	type visit struct {
+		l    *line
+		f    uplink.Family
+		note func()
+	}
+	var visits []*visit
+	var running sync.WaitGroup
+	for _, l := range e.lines {
+		for _, f := range families {
+			r, ok := l.route[f]
+			if !ok || !r.Gateway.IsValid() {
+				continue
+			}
+			v := &visit{l: l, f: f}
+			visits = append(visits, v)
+			running.Go(func() { v.note = e.examineGateway(ctx, l, f, r) })
+		}
+	}
+	running.Wait()
+	for _, v := range visits {
+		v.note()
+	}
+}
+
+// examineGateway returns the function that notes what it has found.
+func (e *examination) examineGateway(ctx context.Context, l *line, f uplink.Family, r uplink.DefaultRoute) func() {
+	state := e.kernel.neighbourState(l, r.Gateway)
+	if e.GatewayTimeout >= 0 && state&(netlink.NUD_NOARP|netlink.NUD_PERMANENT) == 0 {
+		timeout := e.GatewayTimeout
+		if timeout == 0 {
+			timeout = answerTime
+			if state&(netlink.NUD_STALE|netlink.NUD_DELAY|netlink.NUD_PROBE) != 0 {
+				timeout = doubtTime
+			}
+		}
+		state = e.provoke(ctx, l, r.Gateway, timeout)
+	}
+	switch {
+	case state == netlink.NUD_FAILED:
+		return func() { e.explainDeadGateway(l, f, r) }
+	case state&(netlink.NUD_REACHABLE|netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0:
+		return func() { l.pass(CheckGateway, f, "the gateway %s answers", r.Gateway) }
+	case e.GatewayTimeout < 0:
+		return func() { l.pass(CheckGateway, f, "nothing is known against the gateway %s", r.Gateway) }
+	}
+	return func() { l.warn(CheckGateway, f, nil, "the gateway %s has not answered yet", r.Gateway) }
+}
+
+// provoke sends the gateway the beginning of a connection to a port that nobody serves, and returns the state its entry
+// in the neighbour table comes to within the time.
+func (e *examination) provoke(ctx context.Context, l *line, gw netip.Addr, timeout time.Duration) int {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	to := gw
+	if gw.IsLinkLocalUnicast() {
+		to = gw.WithZone(zoneOf(l))
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- knock(ctx, l, netip.AddrPortFrom(to, discardPort)) }()
+	look := time.NewTicker(lookAgain)
+	defer look.Stop()
+	knocking := ended
+	for {
+		select {
+		case err := <-knocking:
+			// Whoever refuses is there. Other errors come from this machine, and the table tells more.
+			if err == nil || uplink.FailureOf(err) == uplink.Refused {
+				return netlink.NUD_REACHABLE
+			}
+			knocking = nil
+		case <-look.C:
+			switch state := e.kernel.neighbourState(l, gw); {
+			case state&(netlink.NUD_REACHABLE|netlink.NUD_FAILED) != 0:
+				cancel()
+				if knocking != nil {
+					<-knocking
+				}
+				return state
+			case ctx.Err() != nil:
+				if knocking != nil {
+					<-knocking
+				}
+				return state
+			}
+		}
+	}
+}
+
+func knock(ctx context.Context, l *line, to netip.AddrPort) error {
+	conn, err := l.way.DialTCP(ctx, to)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// neighbourState is NUD_NONE for a neighbour that the kernel does not know.
+func (k *kernel) neighbourState(l *line, addr netip.Addr) int {
+	list, err := k.neighbours(uplink.FamilyOf(addr), l.iface.Index)
+	if err != nil {
+		return netlink.NUD_NONE
+	}
+	for _, n := range list {
+		if known, ok := netip.AddrFromSlice(n.IP); ok && known.Unmap() == addr {
+			return n.State
+		}
+	}
+	return netlink.NUD_NONE
+}
+
+// explainDeadGateway looks whether the lease names another router than the route does.
+func (e *examination) explainDeadGateway(l *line, f uplink.Family, r uplink.DefaultRoute) {
+	l.broken[f] = true
+	lease, ok := e.leases.of(l.Interface, l.iface.Index)
+	if f == uplink.IPv4 && ok && lease.router != r.Gateway && l.adjoins(lease.router) {
+		there := e.kernel.bound(far(f)[0], l.source[f], l.iface.Index)
+		command := "route replace default via " + lease.router.String() + " dev " + quote(l.Interface)
+		if there.table != unix.RT_TABLE_MAIN && there.table != 0 {
+			command += " table " + strconv.Itoa(there.table)
+		}
+		if there.metric != 0 {
+			command += " metric " + strconv.Itoa(there.metric)
+		}
+		l.fail(CheckGateway, f, []string{ipCommand(f, command)},
+			"the gateway %s does not answer, and is not the router %s of %s", r.Gateway, lease.router, lease.origin)
+		return
+	}
+	l.fail(CheckGateway, f, nil, "the gateway %s does not answer: look whether it is switched on and this is its network, or restart it", r.Gateway)
+}

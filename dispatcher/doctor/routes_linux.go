@@ -1,0 +1,234 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// CanChangeRoutes returns nil if this process may change routes, else an error that says what it takes.
+func CanChangeRoutes() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("ask for this process's capabilities: %w", err)
+	}
+	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
+		return errors.New("to change routes takes the capability CAP_NET_ADMIN: run it as root, or let a service manager grant it")
+	}
+	return nil
+}
+
+// PlanFix plans the policy routes of the lines that specs name, or of those `start` would choose. They stay until
+// PlanUnfix's change, or a restart of the machine. What earlier fixes have installed for other addresses is kept.
+func PlanFix(specs []uplink.Spec) (*Change, error) {
+	return plan(specs, nil, func(c *Change, has installed, policies []policy) {
+		// An address has one policy; the one it had before, perhaps by another interface, is replaced. So is a table's
+		// former route.
+		replaced := make(map[netip.Addr]bool)
+		tables := make(map[int]bool)
+		for _, p := range policies {
+			replaced[p.source], tables[p.table()] = true, true
+		}
+		c.reconcile(has, policies, func(r netlink.Rule) bool {
+			slot, _ := slotOf(r)
+			return slot == 0 && replaced[sourceOf(r)]
+		}, func(netlink.Route) bool { return false })
+	})
+}
+
+func sourceOf(r netlink.Rule) netip.Addr {
+	if r.Src == nil {
+		return netip.Addr{}
+	}
+	addr, _ := netip.AddrFromSlice(r.Src.IP)
+	return addr.Unmap()
+}
+
+// PlanUnfix plans the removal of everything this program has installed, now or in an earlier run, save what running
+// processes manage.
+func PlanUnfix() (*Change, error) {
+	k, err := openKernel()
+	if err != nil {
+		return nil, err
+	}
+	c := &Change{kernel: k}
+	has, err := k.installed()
+	if err == nil {
+		c.claims, err = claimDead()
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	doomed := map[int]bool{0: true}
+	for _, dead := range c.claims {
+		doomed[dead.slot] = true
+	}
+	c.reconcile(has, nil, inSlots(doomed), inTables(doomed))
+	return c, nil
+}
+
+func inSlots(doomed map[int]bool) func(netlink.Rule) bool {
+	return func(r netlink.Rule) bool {
+		slot, _ := slotOf(r)
+		return doomed[slot]
+	}
+}
+
+func inTables(doomed map[int]bool) func(netlink.Route) bool {
+	return func(r netlink.Route) bool {
+		slot, _ := slotOfTable(r.Table)
+		return doomed[slot]
+	}
+}
+
+// plan finds the policies of the lines and has reconcile make the steps of them.
+func plan(specs []uplink.Spec, r *Routes, reconcile func(*Change, installed, []policy)) (*Change, error) {
+	e, err := newExamination(specs, Options{})
+	if err != nil {
+		return nil, err
+	}
+	c := &Change{kernel: e.kernel}
+	has, err := c.kernel.installed()
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	slot := 0
+	if r != nil {
+		slot = r.claim.slot
+	}
+	var policies []policy
+	for _, l := range e.lines {
+		if !l.Chosen {
+			continue
+		}
+		if l.iface == nil || !l.iface.Up || len(l.source) == 0 {
+			c.Missing = append(c.Missing, Missing{Uplink: l.Uplink, Problem: "it is down, or has no usable address"})
+			continue
+		}
+		for _, f := range families {
+			if !l.source[f].IsValid() {
+				continue
+			}
+			way, ok := c.kernel.findGateway(e.leases, e.interfaces, l, f)
+			if r != nil {
+				way, ok = r.remember(l, f, way, ok)
+			}
+			if !ok {
+				c.Missing = append(c.Missing, Missing{Uplink: l.Uplink, Family: f, Problem: "its router is not known; 'dispatch doctor' says what to do"})
+				continue
+			}
+			policies = append(policies, newPolicy(e.interfaces, l.iface, l.source[f], way, slot))
+		}
+	}
+	reconcile(c, has, policies)
+	return c, nil
+}
+
+// Routes are the policy routes of one running process. Two processes at a time do not touch each other's: each has a
+// number of its own, which its tables and the priorities of its rules are made of, and which it holds as long as it
+// lives. What a process has left behind that is no more, the next one to Apply removes. The zero value is ready to use;
+// its methods must not be called at the same time.
+type Routes struct {
+	claim *claim
+	known map[known]gateway
+}
+
+// known is what the memory of a gateway holds good for.
+type known struct {
+	index  int
+	source netip.Addr
+}
+
+// NewRoutes makes a Routes that has installed nothing yet.
+func NewRoutes() *Routes { return new(Routes) }
+
+// Apply installs the policy routes of the lines that specs name, and removes those of an earlier Apply that are no
+// longer right. It is to be called again when links, addresses or routes have changed; when nothing has to be done it
+// does nothing. A line that is down or whose router is not known is none of the errors, but among the Missing; a router
+// that was known earlier on the same interface and address still is.
+func (r *Routes) Apply(specs ...uplink.Spec) (_ []Missing, err error) {
+	if len(specs) == 0 {
+		return nil, errors.New("manage routes: no uplink was named")
+	}
+	if err := CanChangeRoutes(); err != nil {
+		return nil, err
+	}
+	if r.claim == nil {
+		if err := r.begin(); err != nil {
+			return nil, err
+		}
+	}
+	mine := map[int]bool{r.claim.slot: true}
+	c, err := plan(specs, r, func(c *Change, has installed, policies []policy) {
+		c.reconcile(has, policies, inSlots(mine), inTables(mine))
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	return c.Missing, c.Make()
+}
+
+// begin takes a number that no living process has, and clears away what the dead have left.
+func (r *Routes) begin() (err error) {
+	claims, err := claimDead()
+	if err != nil {
+		return err
+	}
+	if len(claims) == 0 {
+		return fmt.Errorf("manage routes: %d processes do so already; end one of them", slots-1)
+	}
+	doomed := make(map[int]bool)
+	for _, c := range claims {
+		doomed[c.slot] = true
+	}
+	if err := remove(doomed); err != nil {
+		return errors.Join(err, releaseAll(claims))
+	}
+	r.claim, r.known = claims[0], make(map[known]gateway)
+	return releaseAll(claims[1:])
+}
+
+// remove takes away what is in the slots.
+func remove(doomed map[int]bool) (err error) {
+	k, err := openKernel()
+	if err != nil {
+		return err
+	}
+	c := &Change{kernel: k}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	has, err := k.installed()
+	if err != nil {
+		return err
+	}
+	c.reconcile(has, nil, inSlots(doomed), inTables(doomed))
+	return c.Make()
+}
+
+// remember replaces a gateway that is not known, or only known from our own routes, by what was known before.
+func (r *Routes) remember(l *line, f uplink.Family, way gateway, ok bool) (gateway, bool) {
+	key := known{l.iface.Index, l.source[f]}
+	if ok {
+		r.known[key] = way
+		return way, true
+	}
+	way, ok = r.known[key]
+	return way, ok
+}
+
+// Remove removes what Apply has installed. Apply may be called again afterwards.
+func (r *Routes) Remove() error {
+	if r.claim == nil {
+		return nil
+	}
+	err := remove(map[int]bool{r.claim.slot: true})
+	err = errors.Join(err, r.claim.release())
+	r.claim = nil
+	return err
+}

@@ -1,0 +1,490 @@
+package doctor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"dispatch/dispatcher/doctor"
+	"dispatch/dispatcher/uplink"
+	"dispatch/testdata/netlab"
+)
+
+// only4 and only6 are lines of one family.
+var (
+	only4 = netlab.Uplink{NoIPv6: true}
+	only6 = netlab.Uplink{NoIPv4: true}
+)
+
+// The broken set-ups of the design. Each is made, seen to be broken, named by the doctor, mended with the commands it
+// prints and nothing else, and then carries a connection whose source the server saw.
+func TestBrokenSetups(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		uplinks  []netlab.Uplink
+		breaks   func(*testing.T, *netlab.Lab)
+		examine  []string // the uplinks; the last of them is the broken one
+		family   uplink.Family
+		wants    []string // the findings that are not passes, as check/family/status, in the report's order
+		worksYet bool     // it is odd, but works
+		source   string   // what the server has to see once it is mended
+		hopeless bool     // no command can mend it
+	}{
+		{
+			name:    "no default route",
+			uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true}},
+			breaks:  func(t *testing.T, lab *netlab.Lab) { noteLease(t, lab, 1, lab.Uplink(1).IPv4) },
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			wants: []string{"default_route/ipv4/fail"}, source: "203.0.113.2",
+		},
+		{
+			name:    "no default route and rp_filter",
+			uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true, RPFilter: 1}},
+			breaks:  func(t *testing.T, lab *netlab.Lab) { noteLease(t, lab, 1, lab.Uplink(1).IPv4) },
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			wants: []string{"default_route/ipv4/fail"}, source: "203.0.113.2",
+		},
+		{
+			name:    "no default route and no trace of a router",
+			uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true}},
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			wants: []string{"default_route/ipv4/fail"}, hopeless: true,
+		},
+		{
+			name:    "rp_filter is strict",
+			uplinks: []netlab.Uplink{only4, {NoIPv6: true, RPFilter: 1}},
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			wants: []string{"rp_filter/ipv4/fail"}, source: "203.0.113.2",
+		},
+		{
+			name:    "address gone, uplink by address",
+			uplinks: []netlab.Uplink{only4, only4},
+			breaks: func(t *testing.T, lab *netlab.Lab) {
+				noteLease(t, lab, 1, lab.Uplink(1).IPv4)
+				lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
+			},
+			examine: []string{"wan1", "203.0.113.2"}, family: uplink.IPv4,
+			wants: []string{"source/ipv4/fail"}, source: "203.0.113.2",
+		},
+		{
+			name:    "address gone, uplink by name",
+			uplinks: []netlab.Uplink{only4, only4},
+			breaks: func(t *testing.T, lab *netlab.Lab) {
+				noteLease(t, lab, 1, lab.Uplink(1).IPv4)
+				lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
+			},
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			wants: []string{"source//fail"}, source: "203.0.113.2",
+		},
+		{
+			name:    "link down",
+			uplinks: []netlab.Uplink{only4, only4},
+			breaks: func(t *testing.T, lab *netlab.Lab) {
+				noteLease(t, lab, 1, lab.Uplink(1).IPv4)
+				lab.ClientLink(1, false)
+			},
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			wants: []string{"interface//fail"}, source: "203.0.113.2",
+		},
+		{
+			name:    "no carrier",
+			uplinks: []netlab.Uplink{only4, only4},
+			breaks:  func(_ *testing.T, lab *netlab.Lab) { lab.ISPLink(1, false) },
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			wants: []string{"carrier//fail"}, hopeless: true,
+		},
+		{
+			name:    "gateway that is not there",
+			uplinks: []netlab.Uplink{only4, only4},
+			breaks: func(t *testing.T, lab *netlab.Lab) {
+				noteLease(t, lab, 1, lab.Uplink(1).IPv4)
+				run(t, "ip route replace default via 203.0.113.9 dev wan2 metric 200")
+				askQuickly(t, "wan2")
+			},
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			wants: []string{"gateway/ipv4/fail"}, source: "203.0.113.2",
+		},
+		{
+			name:    "gateway dead",
+			uplinks: []netlab.Uplink{only4, only4},
+			breaks: func(t *testing.T, lab *netlab.Lab) {
+				lab.SilenceAll(1, true)
+				askQuickly(t, "wan2")
+			},
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			wants: []string{"gateway/ipv4/fail"}, hopeless: true,
+		},
+		{
+			name:    "two lines on one network",
+			uplinks: []netlab.Uplink{only4},
+			breaks: func(t *testing.T, lab *netlab.Lab) {
+				secondLine(t, 2)
+				run(t, "ip route add default via 198.51.100.1 dev lan2 metric 300")
+				if _, err := dial("lan2", netip.MustParseAddrPort("198.51.100.1:9"), time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+					t.Fatalf("lan2 does not know its router: %v", err)
+				}
+				confuse(t, lab)
+			},
+			examine: []string{"wan1", "lan2"}, family: uplink.IPv4,
+			wants: []string{"shared_network/ipv4/fail"}, source: "198.51.100.3",
+		},
+		{
+			name:    "two lines on one network, the second without a route, rp_filter strict",
+			uplinks: []netlab.Uplink{{NoIPv6: true, RPFilter: 1}},
+			breaks:  func(t *testing.T, _ *netlab.Lab) { secondLine(t, 1) },
+			examine: []string{"wan1", "lan2"}, family: uplink.IPv4,
+			wants: []string{"default_route/ipv4/fail", "shared_network/ipv4/fail"}, source: "198.51.100.3",
+		},
+		{
+			name:    "VPN that has replaced the default route",
+			uplinks: []netlab.Uplink{only4},
+			breaks: func(t *testing.T, lab *netlab.Lab) {
+				startVPN(t, "0.0.0.0/0")
+				run(t, "ip route add 198.18.0.99/32 via 198.51.100.1 dev wan1")
+				lab.SetDefault4(0, false)
+			},
+			examine: []string{"wan1"}, family: uplink.IPv4,
+			wants: []string{"default_route/ipv4/fail", "vpn/ipv4/warn"}, source: "198.51.100.2",
+		},
+		{
+			name:    "VPN that splits the default route, rp_filter strict",
+			uplinks: []netlab.Uplink{{NoIPv6: true, RPFilter: 1}},
+			breaks:  func(t *testing.T, _ *netlab.Lab) { startVPN(t, "0.0.0.0/1", "128.0.0.0/1") },
+			examine: []string{"wan1"}, family: uplink.IPv4,
+			wants: []string{"rp_filter/ipv4/fail", "vpn/ipv4/warn"}, source: "198.51.100.2",
+		},
+		{
+			name:    "rule that discards",
+			uplinks: []netlab.Uplink{only4, only4},
+			breaks: func(t *testing.T, _ *netlab.Lab) {
+				run(t, "ip rule add pref 400 from 203.0.113.0/24 prohibit", "ip rule add pref 400 from 192.0.2.0/24 blackhole")
+				t.Cleanup(func() { run(t, "ip rule del pref 400 from 192.0.2.0/24") })
+			},
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			wants: []string{"rules/ipv4/fail"}, source: "203.0.113.2",
+		},
+		{
+			name:    "IPv6 rule that discards",
+			uplinks: []netlab.Uplink{only6},
+			breaks:  func(t *testing.T, _ *netlab.Lab) { run(t, "ip -6 rule add pref 400 oif wan1 unreachable") },
+			examine: []string{"wan1"}, family: uplink.IPv6,
+			wants: []string{"rules/ipv6/fail"}, source: "2001:db8:1::2",
+		},
+		{
+			name:    "kill switch",
+			uplinks: []netlab.Uplink{only4},
+			breaks: func(t *testing.T, _ *netlab.Lab) {
+				run(t, "ip route add unreachable default table 51820", "ip rule add pref 32700 not fwmark 51820 lookup 51820")
+				t.Cleanup(func() {
+					run(t, "ip route del unreachable default table 51820", "ip rule del pref 32700")
+				})
+			},
+			examine: []string{"wan1"}, family: uplink.IPv4,
+			wants: []string{"rules/ipv4/fail"}, source: "198.51.100.2",
+		},
+		{
+			name:    "IPv6 without a route, the router is known as one",
+			uplinks: []netlab.Uplink{only6, {NoIPv4: true, NoDefault6: true, Gateway6: netip.MustParseAddr("fe80::1:1")}},
+			breaks:  func(t *testing.T, _ *netlab.Lab) { meet(t, "fe80::1:1", "wan2") },
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv6,
+			wants: []string{"default_route/ipv6/fail"}, source: "2001:db8:2::2",
+		},
+		{
+			name:    "IPv6 without a route beside IPv4 that works",
+			uplinks: []netlab.Uplink{{}, {NoDefault6: true}},
+			breaks:  func(t *testing.T, _ *netlab.Lab) { meet(t, "2001:db8:2::1", "") },
+			examine: []string{"wan1", "wan2"}, family: uplink.IPv6,
+			wants: []string{"default_route/ipv6/fail"}, source: "2001:db8:2::2",
+		},
+		{
+			name:    "duplicate uplink",
+			uplinks: []netlab.Uplink{only4},
+			examine: []string{"wan1", "198.51.100.2"}, family: uplink.IPv4,
+			wants: []string{"duplicate//warn"}, source: "198.51.100.2", worksYet: true,
+		},
+		{
+			name:    "nothing wrong",
+			uplinks: nil,
+			examine: []string{"wan1", "wan2", "wan3"}, family: uplink.IPv6,
+			source: "2001:db8:3::2", worksYet: true,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lab := netlab.New(t, netlab.Config{Uplinks: c.uplinks})
+			t.Cleanup(func() { clearPolicies(t) })
+			server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
+			if c.family == uplink.IPv6 {
+				server = lab.EchoPeer(t, netip.AddrPortFrom(lab.Server6, 0))
+			}
+			if c.breaks != nil {
+				c.breaks(t, lab)
+			}
+			broken := c.examine[len(c.examine)-1]
+			if !c.worksYet {
+				if source, err := dial(broken, server, 200*time.Millisecond); err == nil {
+					t.Fatalf("the set-up is not broken: connected from %v", source)
+				}
+			}
+			report := examine(t, doctor.Options{}, c.examine...)
+			found := report.Lines[len(report.Lines)-1]
+			if got := notPassed(found); strings.Join(got, " ") != strings.Join(c.wants, " ") {
+				t.Fatalf("found %v, not %v:\n%s", got, c.wants, describe(found))
+			}
+			if report.Usable != c.worksYet {
+				t.Errorf("usable: %v", report.Usable)
+			}
+			commands := fixes(found)
+			if c.hopeless {
+				if len(commands) > 0 {
+					t.Errorf("there is no remedy, and yet: %v", commands)
+				}
+				return
+			}
+			run(t, commands...)
+			source, err := dialUntil(broken, server)
+			if err != nil {
+				t.Fatalf("not mended by %q: %v", commands, err)
+			}
+			if source.String() != c.source {
+				t.Errorf("the server saw %v, not %v", source, c.source)
+			}
+			if after := examine(t, doctor.Options{}, c.examine...); !after.Usable {
+				t.Errorf("still not usable:\n%s", describe(after.Lines[len(after.Lines)-1]))
+			}
+			t.Logf("%v, mended with %q", c.wants, commands)
+		})
+	}
+}
+
+func specs(t *testing.T, names ...string) []uplink.Spec {
+	t.Helper()
+	list, err := uplink.ParseSpecs(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func examine(t *testing.T, o doctor.Options, names ...string) *doctor.Report {
+	t.Helper()
+	report, err := doctor.Examine(t.Context(), specs(t, names...), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func notPassed(l doctor.Line) []string {
+	var list []string
+	for _, f := range l.Findings {
+		if f.Status != doctor.Pass {
+			list = append(list, fmt.Sprintf("%s/%s/%s", f.Check, f.Family, f.Status))
+		}
+	}
+	return list
+}
+
+func fixes(l doctor.Line) []string {
+	var commands []string
+	for _, f := range l.Findings {
+		if f.Status == doctor.Fail {
+			commands = append(commands, f.Commands...)
+		}
+	}
+	return commands
+}
+
+func describe(l doctor.Line) string {
+	var text strings.Builder
+	for _, f := range l.Findings {
+		fmt.Fprintf(&text, "%s %s %s: %s %q\n", f.Status, f.Check, f.Family, f.Text, f.Commands)
+	}
+	return text.String()
+}
+
+// run runs commands as their reader would.
+func run(t *testing.T, commands ...string) {
+	t.Helper()
+	for _, command := range commands {
+		if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+	}
+}
+
+// dial connects through the uplink and returns the source that the server saw.
+func dial(name string, server netip.AddrPort, within time.Duration) (netip.Addr, error) {
+	spec, err := uplink.ParseSpec(name)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	set, err := uplink.NewSet(new(uplink.Table), []uplink.Spec{spec})
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	conn, err := set.Uplinks()[0].DialTCP(ctx, server)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
+		return netip.Addr{}, err
+	}
+	peer, err := netlab.ReadPeer(conn)
+	return peer.Addr(), err
+}
+
+// dialUntil gives the network the time to learn what has changed: a carrier, a neighbour's new link address.
+func dialUntil(name string, server netip.AddrPort) (source netip.Addr, err error) {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if source, err = dial(name, server, time.Second); err == nil {
+			return source, nil
+		}
+	}
+	return source, err
+}
+
+// noteLease has the interface's DHCP client have noted down what it was given, in a /run of this test's own.
+func noteLease(t *testing.T, lab *netlab.Lab, line int, prefix netip.Prefix) {
+	t.Helper()
+	u := lab.Uplink(line)
+	i, err := net.InterfaceByName(u.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
+		t.Fatalf("mount a /run of the test's own: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount("/run", unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	file := filepath.Join("/run/systemd/netif/leases", strconv.Itoa(i.Index))
+	text := fmt.Sprintf("# This is private data. Do not parse.\nADDRESS=%s\nNETMASK=%s\nROUTER=%s\n",
+		prefix.Addr(), net.IP(net.CIDRMask(prefix.Bits(), 32)), u.Gateway4)
+	err = errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// askQuickly makes the kernel give neighbours up in 150 ms in place of 3 s.
+func askQuickly(t *testing.T, device string) {
+	t.Helper()
+	run(t, "sysctl -qw net/ipv4/neigh/"+device+"/retrans_time_ms=50")
+}
+
+// meet makes the kernel learn that the address is a router's, as any traffic by it would. Link-local addresses, of the
+// interface and of the router, come a moment after the link.
+func meet(t *testing.T, address, device string) {
+	t.Helper()
+	if device != "" {
+		i, err := net.InterfaceByName(device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		address += "%" + strconv.Itoa(i.Index)
+	}
+	address = net.JoinHostPort(address, "9")
+	var d net.Dialer
+	var err error
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		var conn net.Conn
+		if conn, err = d.DialContext(t.Context(), "tcp", address); err == nil {
+			conn.Close()
+			t.Fatalf("somebody listens on %s", address)
+		}
+		if errors.Is(err, unix.ECONNREFUSED) {
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
+// secondLine adds lan2, an interface with an address on wan1's network.
+func secondLine(t *testing.T, rpFilter int) {
+	t.Helper()
+	run(t, "ip link add lan2 link wan1 type macvlan mode bridge", "ip link set lan2 up")
+	t.Cleanup(func() {
+		run(t, "ip link del lan2", "sysctl -qw net/ipv4/conf/all/arp_ignore=0 net/ipv4/conf/all/arp_announce=0")
+	})
+	run(t, "sysctl -qw net/ipv4/conf/lan2/rp_filter="+strconv.Itoa(rpFilter), "ip addr add 198.51.100.3/24 dev lan2")
+}
+
+// confuse gives the router the link address for lan2 that it gets whenever wan1 is quicker to answer for it.
+func confuse(t *testing.T, lab *netlab.Lab) {
+	t.Helper()
+	wan1, err := net.InterfaceByName("wan1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = lab.ISP(0).Do(func() error {
+		line, err := net.InterfaceByName("line")
+		if err != nil {
+			return err
+		}
+		return netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: line.Index, IP: net.IPv4(198, 51, 100, 3), HardwareAddr: wan1.HardwareAddr, State: netlink.NUD_REACHABLE,
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startVPN makes a tunnel that takes traffic and loses it.
+func startVPN(t *testing.T, networks ...string) {
+	t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "vpn0"
+	tun := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TUN, NonPersist: true, Queues: 1}
+	if err := netlink.LinkAdd(tun); err != nil {
+		t.Fatalf("make a tunnel (is there a /dev/net/tun?): %v", err)
+	}
+	t.Cleanup(func() {
+		for _, f := range tun.Fds {
+			f.Close()
+		}
+	})
+	run(t, "ip link set vpn0 up", "ip addr add 192.0.2.77/32 dev vpn0")
+	for _, n := range networks {
+		run(t, "ip route add "+n+" dev vpn0")
+	}
+}
+
+// clearPolicies removes what printed commands have installed.
+func clearPolicies(t *testing.T) {
+	t.Helper()
+	change, err := doctor.PlanUnfix()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if err := errors.Join(change.Make(), change.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func output(t *testing.T, command string) string {
+	t.Helper()
+	out, err := exec.Command("sh", "-c", command).Output()
+	if err != nil {
+		t.Fatalf("%s: %v", command, err)
+	}
+	return string(out)
+}

@@ -1,0 +1,114 @@
+//go:build !linux
+
+package doctor
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"dispatch/dispatcher/uplink"
+)
+
+// What the systems other than Linux have in common: the routes that uplink lists are all that is known of them, and a
+// gateway tells that it is alive by refusing a connection.
+
+const answerTime = 3 * time.Second
+
+// examineRoutes looks for the interface's own default route.
+func (e *examination) examineRoutes(l *line, f uplink.Family, _ error) {
+	r, ok := ownDefaultRoute(l, f)
+	if !ok {
+		status := Fail
+		if !routedByInterface {
+			status = Warn // the machine may have means that a program cannot see
+		}
+		commands, advice := missingRoute(l, f)
+		l.note(status, CheckRoute, f, commands, "%s has no default route: %s", l.Interface, advice)
+	} else {
+		l.route[f] = r
+		if r.Gateway.IsValid() {
+			l.pass(CheckRoute, f, "the default route is by %s with metric %d", r.Gateway, r.Metric)
+		} else {
+			l.pass(CheckRoute, f, "the default route is the link itself with metric %d", r.Metric)
+		}
+	}
+	noteVPN(l, f, e.vpnOwner(f))
+}
+
+// noteSharedNetwork: where sockets are tied to interfaces, two on one network do work, but are hardly two lines.
+func (e *examination) noteSharedNetwork(l *line, f uplink.Family, other *uplink.Interface, network netip.Prefix) {
+	mine, _ := ownDefaultRoute(l, f)
+	others, _ := other.DefaultRoute(f)
+	if mine.Gateway.IsValid() && mine.Gateway == others.Gateway {
+		l.warn(CheckNetwork, f, nil, "%s is on the network %s too, with the same router: the two share one connection to the internet", other.Name, network)
+		return
+	}
+	l.warn(CheckNetwork, f, nil, "%s is on the network %s too", other.Name, network)
+}
+
+// examineGateways knocks at all gateways at once. A silent one is nothing to tell: many say nothing to strangers.
+func (e *examination) examineGateways(ctx context.Context) {
+	if e.GatewayTimeout < 0 {
+		return
+	}
+	timeout := e.GatewayTimeout
+	if timeout == 0 {
+		timeout = answerTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var mu sync.Mutex
+	var running sync.WaitGroup
+	for _, l := range e.lines {
+		for _, f := range families {
+			r, ok := l.route[f]
+			if !ok || !r.Gateway.IsValid() {
+				continue
+			}
+			running.Go(func() {
+				err := knock(ctx, l, r.Gateway)
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err == nil, uplink.FailureOf(err) == uplink.Refused:
+					l.pass(CheckGateway, f, "the gateway %s answers", r.Gateway)
+				case unreachable(err):
+					l.fail(CheckGateway, f, nil, "the gateway %s does not answer: look whether it is switched on and this is its network, or restart it", r.Gateway)
+				}
+			})
+		}
+	}
+	running.Wait()
+}
+
+// unreachable tells whether the machine has asked for the gateway's link address in vain.
+func unreachable(err error) bool { return uplink.FailureOf(err) == uplink.HostUnreachable }
+
+// knock sends the beginning of a connection to a port that nobody serves.
+func knock(ctx context.Context, l *line, gateway netip.Addr) error {
+	if gateway.IsLinkLocalUnicast() {
+		gateway = gateway.WithZone(zoneOf(l))
+	}
+	conn, err := l.way.DialTCP(ctx, netip.AddrPortFrom(gateway, discardPort))
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// afterwards says nothing: these systems set an interface up again by themselves.
+func (e *examination) afterwards(*line) string { return "" }
+
+func (e *examination) restoreAddress(*uplink.Interface, netip.Addr) []string { return nil }
+
+func (e *examination) formerOwner(netip.Addr) (*uplink.Interface, []string) { return nil, nil }
+
+// readdress asks for an address anew.
+func (e *examination) readdress(l *line) ([]string, string) { return renew(l.Interface), "" }
+
+func (e *examination) raise(l *line) []string { return switchOn(l.Interface) }
+
+// isPort: members of a bridge have no address and are left out for that.
+func isPort(string) bool { return false }
