@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -158,7 +158,7 @@ func familyOf(number int) uplink.Family {
 func deviceName(k *kernel, index int) string {
 	link, err := k.nl.LinkByIndex(index)
 	if err != nil {
-		return "if" + strings.TrimSpace(fmt.Sprint(index))
+		return "if" + strconv.Itoa(index)
 	}
 	return link.Attrs().Name
 }

@@ -182,27 +182,6 @@ func examineMTU(l *line) {
 	}
 }
 
-// ownDefaultRoute is the best default route that the OS lists for the line's interface.
-func ownDefaultRoute(l *line, f uplink.Family) (uplink.DefaultRoute, bool) {
-	return l.iface.DefaultRoute(f)
-}
-
-// vpnOwner returns the tunnel that unbound connections of the family leave by, going by the metrics alone.
-func (e *examination) vpnOwner(f uplink.Family) *uplink.Interface {
-	var best *uplink.Interface
-	metric := 0
-	for n := range e.interfaces {
-		i := &e.interfaces[n]
-		if r, ok := i.DefaultRoute(f); ok && i.Up && (best == nil || r.Metric < metric) {
-			best, metric = i, r.Metric
-		}
-	}
-	if best == nil || best.Kind != uplink.KindTunnel {
-		return nil
-	}
-	return best
-}
-
 // noteVPN compares a line with the tunnel that owns the default route.
 func noteVPN(l *line, f uplink.Family, owner *uplink.Interface) {
 	switch {

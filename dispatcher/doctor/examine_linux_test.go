@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -128,5 +129,23 @@ func TestQuickIsQuickAndAsksNobody(t *testing.T) {
 	}
 	if lines, err := doctor.Quick(t.Context(), nil); err != nil || len(lines) != 0 {
 		t.Errorf("no uplinks: %v, %v", lines, err)
+	}
+}
+
+// A login page that a network puts in the way is no answer, and nobody is contacted whom it names.
+func TestEchoIsNotRedirected(t *testing.T) {
+	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4}})
+	listener := lab.Listen(t, netip.AddrPortFrom(lab.Server4, 0))
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.RedirectHandler("http://192.0.2.1/login", http.StatusFound)}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	defer func() {
+		server.Close()
+		<-served
+	}()
+	report := examine(t, doctor.Options{EchoURL: "http://" + listener.Addr().String()}, "wan1")
+	found := of(report.Lines[0], doctor.CheckPeer)
+	if len(found) != 1 || found[0].Status != doctor.Fail || !strings.Contains(found[0].Text, "http://192.0.2.1/login") {
+		t.Errorf("%+v", found)
 	}
 }

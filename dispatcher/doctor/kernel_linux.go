@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"dispatch/dispatcher/uplink"
@@ -50,6 +52,38 @@ func (k *kernel) rules(f uplink.Family) ([]netlink.Rule, error) {
 	}
 	slices.SortStableFunc(list, func(a, b netlink.Rule) int { return a.Priority - b.Priority })
 	return list, nil
+}
+
+// discardingRules returns the priorities of the rules that blackhole, prohibit or say "unreachable". The library leaves the
+// action out, and a rule without a table may also be one for VRFs.
+func discardingRules(f uplink.Family) (map[int]bool, error) {
+	const actionAt = 7 // struct fib_rule_hdr: family, dst_len, src_len, tos, table, res1, res2, action, flags
+	answers, err := dump(func() ([][]byte, error) {
+		request := nl.NewNetlinkRequest(unix.RTM_GETRULE, unix.NLM_F_DUMP)
+		request.AddData(nl.NewIfInfomsg(ipFamily(f)))
+		return request.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWRULE)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the routing rules of %s: %w", f, err)
+	}
+	found := make(map[int]bool)
+	for _, m := range answers {
+		if len(m) < unix.SizeofRtMsg || m[actionAt] < unix.FR_ACT_BLACKHOLE || m[actionAt] > unix.FR_ACT_PROHIBIT {
+			continue
+		}
+		attributes, err := nl.ParseRouteAttr(m[unix.SizeofRtMsg:])
+		if err != nil {
+			return nil, fmt.Errorf("read a routing rule of %s: %w", f, err)
+		}
+		priority := 0 // the kernel leaves it out
+		for _, a := range attributes {
+			if a.Attr.Type == nl.FRA_PRIORITY && len(a.Value) == 4 {
+				priority = int(binary.NativeEndian.Uint32(a.Value))
+			}
+		}
+		found[priority] = true
+	}
+	return found, nil
 }
 
 // routes lists the routes of all tables that match the filter.

@@ -62,6 +62,8 @@ func (e *examination) examineGateway(ctx context.Context, l *line, f uplink.Fami
 		state = e.provoke(ctx, l, r.Gateway, timeout)
 	}
 	switch {
+	case state == netlink.NUD_FAILED && e.GatewayTimeout < 0:
+		return func() { l.warn(CheckGateway, f, nil, "the gateway %s did not answer when it was last asked", r.Gateway) }
 	case state == netlink.NUD_FAILED:
 		return func() { e.explainDeadGateway(l, f, r) }
 	case state&(netlink.NUD_REACHABLE|netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0:
@@ -81,16 +83,15 @@ func (e *examination) provoke(ctx context.Context, l *line, gw netip.Addr, timeo
 	if gw.IsLinkLocalUnicast() {
 		to = gw.WithZone(zoneOf(l))
 	}
-	ended := make(chan error, 1)
+	ended := make(chan bool, 1)
 	go func() { ended <- knock(ctx, l, netip.AddrPortFrom(to, discardPort)) }()
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
 	knocking := ended
 	for {
 		select {
-		case err := <-knocking:
-			// Whoever refuses is there. Other errors come from this machine, and the table tells more.
-			if err == nil || uplink.FailureOf(err) == uplink.Refused {
+		case answered := <-knocking:
+			if answered {
 				return netlink.NUD_REACHABLE
 			}
 			knocking = nil
@@ -98,26 +99,31 @@ func (e *examination) provoke(ctx context.Context, l *line, gw netip.Addr, timeo
 			switch state := e.kernel.neighbourState(l, gw); {
 			case state&(netlink.NUD_REACHABLE|netlink.NUD_FAILED) != 0:
 				cancel()
-				if knocking != nil {
-					<-knocking
-				}
+				settle(knocking)
 				return state
 			case ctx.Err() != nil:
-				if knocking != nil {
-					<-knocking
-				}
+				settle(knocking)
 				return state
 			}
 		}
 	}
 }
 
-func knock(ctx context.Context, l *line, to netip.AddrPort) error {
-	conn, err := l.way.DialTCP(ctx, to)
-	if err != nil {
-		return err
+// settle waits for a knock that has been called off; nil is none.
+func settle(knocking <-chan bool) {
+	if knocking != nil {
+		<-knocking
 	}
-	return conn.Close()
+}
+
+// knock tells whether somebody has answered. Whoever refuses is there; other errors come from this machine, and its
+// neighbour table tells more than they do.
+func knock(ctx context.Context, l *line, to netip.AddrPort) bool {
+	conn, err := l.way.DialTCP(ctx, to)
+	if err == nil {
+		err = conn.Close()
+	}
+	return err == nil || uplink.FailureOf(err) == uplink.Refused
 }
 
 // neighbourState is NUD_NONE for a neighbour that the kernel does not know.

@@ -50,13 +50,6 @@ func (l *line) fail(c Check, f uplink.Family, commands []string, format string, 
 	l.note(Fail, c, f, commands, format, args...)
 }
 
-// failed tells whether a check of the family, or of the whole line, has failed.
-func (l *line) failed(c Check, f uplink.Family) bool {
-	return slices.ContainsFunc(l.Findings, func(found Finding) bool {
-		return found.Check == c && found.Status == Fail && (found.Family == "" || found.Family == f.String())
-	})
-}
-
 // wants tells whether the line is meant to carry the family.
 func (l *line) wants(f uplink.Family) bool {
 	return !l.spec.Addr.IsValid() || uplink.FamilyOf(l.spec.Addr) == f
@@ -93,7 +86,10 @@ func newExamination(specs []uplink.Spec, o Options) (*examination, error) {
 			return nil, err
 		}
 	}
-	return e, e.open()
+	if err := e.open(); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // chooseLines makes the automatic choice, and adds the interfaces that a user may miss in it.

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"slices"
@@ -108,7 +109,8 @@ func (e *examination) explainNoRoute(l *line, f uplink.Family) {
 // does not tell: it forgives an IPv4 socket that is tied to a device whatever the rules say, and waits for ARP in vain.
 func (e *examination) explainDiscard(l *line, f uplink.Family) bool {
 	rules, err := e.kernel.rules(f)
-	if err != nil {
+	discarding, actErr := discardingRules(f)
+	if err = errors.Join(err, actErr); err != nil {
 		l.fail(CheckRules, f, nil, "the routing rules cannot be listed: %v", err)
 		return true
 	}
@@ -117,12 +119,15 @@ func (e *examination) explainDiscard(l *line, f uplink.Family) bool {
 		if !ruleMatches(r, l, f) || r.Goto >= 0 || r.Table >= unix.RT_TABLE_DEFAULT && r.Table <= unix.RT_TABLE_LOCAL {
 			continue
 		}
-		if r.Table == 0 {
+		if discarding[r.Priority] && r.Table == 0 {
 			l.fail(CheckRules, f, []string{ipCommand(f, "rule del "+ruleWords(r))},
 				"the routing rule %q discards what leaves by it; remove it, unless it is meant to", ruleWords(r))
 			return true
 		}
 		// A route that discards leaves by no device, so an IPv6 socket that is tied to one passes it by.
+		if r.Table == 0 {
+			continue
+		}
 		if discards, err := e.kernel.tableDiscards(f, r.Table); err != nil || !discards || f == uplink.IPv6 {
 			continue
 		}

@@ -36,7 +36,8 @@ func (e *examination) fetchPeer(ctx context.Context, l *line, f uplink.Family) (
 		return p, err
 	}
 	before, counted := packetsSent(l.link)
-	client := &http.Client{Transport: transport}
+	// Whoever is redirected to was not named by the user, and is most often a login page.
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(request)
 	if err != nil {
 		return p, err
@@ -48,6 +49,9 @@ func (e *examination) fetchPeer(ctx context.Context, l *line, f uplink.Family) (
 	}
 	if err != nil {
 		return p, err
+	}
+	if to := response.Header.Get("Location"); to != "" {
+		return p, fmt.Errorf("the answer was %q to %q; if that is a login page, log in first", response.Status, to)
 	}
 	if response.StatusCode != http.StatusOK {
 		return p, fmt.Errorf("the answer was %q", response.Status)

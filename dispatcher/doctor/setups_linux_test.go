@@ -45,14 +45,14 @@ func TestBrokenSetups(t *testing.T) {
 		{
 			name:    "no default route",
 			uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true}},
-			breaks:  func(t *testing.T, lab *netlab.Lab) { noteLease(t, lab, 1, lab.Uplink(1).IPv4) },
+			breaks:  func(t *testing.T, lab *netlab.Lab) { noteLease(t, lab) },
 			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
 			wants: []string{"default_route/ipv4/fail"}, source: "203.0.113.2",
 		},
 		{
 			name:    "no default route and rp_filter",
 			uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true, RPFilter: 1}},
-			breaks:  func(t *testing.T, lab *netlab.Lab) { noteLease(t, lab, 1, lab.Uplink(1).IPv4) },
+			breaks:  func(t *testing.T, lab *netlab.Lab) { noteLease(t, lab) },
 			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
 			wants: []string{"default_route/ipv4/fail"}, source: "203.0.113.2",
 		},
@@ -72,7 +72,7 @@ func TestBrokenSetups(t *testing.T) {
 			name:    "address gone, uplink by address",
 			uplinks: []netlab.Uplink{only4, only4},
 			breaks: func(t *testing.T, lab *netlab.Lab) {
-				noteLease(t, lab, 1, lab.Uplink(1).IPv4)
+				noteLease(t, lab)
 				lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
 			},
 			examine: []string{"wan1", "203.0.113.2"}, family: uplink.IPv4,
@@ -82,7 +82,7 @@ func TestBrokenSetups(t *testing.T) {
 			name:    "address gone, uplink by name",
 			uplinks: []netlab.Uplink{only4, only4},
 			breaks: func(t *testing.T, lab *netlab.Lab) {
-				noteLease(t, lab, 1, lab.Uplink(1).IPv4)
+				noteLease(t, lab)
 				lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
 			},
 			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
@@ -92,7 +92,7 @@ func TestBrokenSetups(t *testing.T) {
 			name:    "link down",
 			uplinks: []netlab.Uplink{only4, only4},
 			breaks: func(t *testing.T, lab *netlab.Lab) {
-				noteLease(t, lab, 1, lab.Uplink(1).IPv4)
+				noteLease(t, lab)
 				lab.ClientLink(1, false)
 			},
 			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
@@ -109,7 +109,7 @@ func TestBrokenSetups(t *testing.T) {
 			name:    "gateway that is not there",
 			uplinks: []netlab.Uplink{only4, only4},
 			breaks: func(t *testing.T, lab *netlab.Lab) {
-				noteLease(t, lab, 1, lab.Uplink(1).IPv4)
+				noteLease(t, lab)
 				run(t, "ip route replace default via 203.0.113.9 dev wan2 metric 200")
 				askQuickly(t, "wan2")
 			},
@@ -358,10 +358,10 @@ func dialUntil(name string, server netip.AddrPort) (source netip.Addr, err error
 	return source, err
 }
 
-// noteLease has the interface's DHCP client have noted down what it was given, in a /run of this test's own.
-func noteLease(t *testing.T, lab *netlab.Lab, line int, prefix netip.Prefix) {
+// noteLease has wan2's DHCP client have noted down what it was given, in a /run of this test's own.
+func noteLease(t *testing.T, lab *netlab.Lab) {
 	t.Helper()
-	u := lab.Uplink(line)
+	u := lab.Uplink(1)
 	i, err := net.InterfaceByName(u.Name)
 	if err != nil {
 		t.Fatal(err)
@@ -376,7 +376,7 @@ func noteLease(t *testing.T, lab *netlab.Lab, line int, prefix netip.Prefix) {
 	})
 	file := filepath.Join("/run/systemd/netif/leases", strconv.Itoa(i.Index))
 	text := fmt.Sprintf("# This is private data. Do not parse.\nADDRESS=%s\nNETMASK=%s\nROUTER=%s\n",
-		prefix.Addr(), net.IP(net.CIDRMask(prefix.Bits(), 32)), u.Gateway4)
+		u.IPv4.Addr(), net.IP(net.CIDRMask(u.IPv4.Bits(), 32)), u.Gateway4)
 	err = errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644))
 	if err != nil {
 		t.Fatal(err)

@@ -23,13 +23,13 @@ type system struct {
 	leases leases
 }
 
-func (e *examination) open() (err error) {
-	e.leases = leases{root: "/"}
-	e.kernel, err = openKernel()
+func (s *system) open() (err error) {
+	s.leases = leases{root: "/"}
+	s.kernel, err = openKernel()
 	return err
 }
 
-func (e *examination) close() { e.kernel.close() }
+func (s *system) close() { s.kernel.close() }
 
 // isPort tells whether the interface is a port of a bridge, a bond or their like, and so no line by itself.
 func isPort(name string) bool {
@@ -109,7 +109,7 @@ func (e *examination) readdress(l *line) (commands []string, advice string) {
 	if reconfigure := e.leases.reconfigure(l.Interface, l.link.Index); reconfigure != "" {
 		return []string{reconfigure}, ""
 	}
-	if commands = e.restore(l.iface, netip.Addr{}); commands != nil {
+	if commands := e.restore(l.iface, netip.Addr{}); commands != nil {
 		return commands, ""
 	}
 	return nil, "; start your DHCP client on it, or give it its address with 'ip addr add ADDRESS/LENGTH dev " + l.Interface + "'"

@@ -28,15 +28,15 @@ const (
 	policyUnset = 1
 )
 
-func (e *examination) open() error {
-	e.minimize, e.minimizeErr = readPolicy()
+func (s *system) open() error {
+	s.minimize, s.minimizeErr = readPolicy()
 	return nil
 }
 
 // routedByInterface: a socket that is tied to an interface leaves by that interface's own default route.
 const routedByInterface = true
 
-func (e *examination) close() {}
+func (*system) close() {}
 
 func readPolicy() (value uint64, err error) {
 	key, err := registry.OpenKey(registry.LOCAL_MACHINE, policyKey, registry.QUERY_VALUE)
