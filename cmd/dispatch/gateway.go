@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"text/tabwriter"
 
 	"dispatch/dispatcher"
@@ -28,6 +29,7 @@ type gateway struct {
 	http       *httpproxy.Handler
 	health     *health.Monitor
 	routes     *doctor.Routes // nil: not managed
+	routesMu   sync.Mutex     // held while they are applied
 	log        *slog.Logger
 	bound      []boundListener
 }

@@ -459,7 +459,9 @@ func TestLineWithoutRoute(t *testing.T) {
 			t.Errorf("%s: shares %v", protocol, got)
 		}
 	}
-	p.logged(t, 1, `"level":"WARN"`, `"uplink":"wan2"`, "attempt failed")
+	find(t, p.text(), "(warning: wan2: ipv4: .*no default route.*; 'dispatch doctor wan2' tells more)")
+	p.logged(t, 1, "line will not work", `"uplink":"wan2"`, `"family":"ipv4"`, `"check":"default_route"`)
+	p.when(t, time.Time{}, "uplink is suspect", `"uplink":"wan2"`, `"family":"ipv4"`)
 }
 
 func TestStartTellsWhatItDoes(t *testing.T) {
@@ -661,8 +663,8 @@ func TestGraceEnds(t *testing.T) {
 	}
 }
 
-// when returns the time of the first record with all of the texts, and waits for it.
-func (p *process) when(t *testing.T, texts ...string) time.Time {
+// when returns the time of the first record since then with all of the texts, and waits for it.
+func (p *process) when(t *testing.T, since time.Time, texts ...string) time.Time {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		log, err := os.ReadFile(p.logFile)
@@ -676,6 +678,9 @@ func (p *process) when(t *testing.T, texts ...string) time.Time {
 			var record struct{ Time time.Time }
 			if err := json.Unmarshal([]byte(line), &record); err != nil {
 				t.Fatal(err)
+			}
+			if record.Time.Before(since) {
+				continue
 			}
 			return record.Time
 		}

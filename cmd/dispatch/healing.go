@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"dispatch/dispatcher"
 	"dispatch/dispatcher/doctor"
@@ -41,6 +42,9 @@ func (g *gateway) follow() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var following sync.WaitGroup
 	following.Go(func() { g.lines.Watch(ctx, g.log, g.changed) })
+	if g.routes != nil {
+		following.Go(func() { g.renewRoutes(ctx) })
+	}
 	return func() {
 		cancel()
 		following.Wait()
@@ -50,9 +54,7 @@ func (g *gateway) follow() (stop func()) {
 // changed takes in a change of what the uplinks stand for.
 func (g *gateway) changed(now *uplink.View) {
 	if g.routes != nil {
-		if err := g.applyRoutes(); err != nil {
-			g.log.Warn("renewing the policy routes failed", "error", err)
-		}
+		g.renewRoutesOnce()
 	}
 	g.health.Kernel(now)
 	g.http.Drop(func(c *dispatcher.Conn) bool { return c.Stranded(now) })
@@ -78,7 +80,32 @@ func (g *gateway) manageRoutes() error {
 	return g.applyRoutes()
 }
 
+// renewEvery is how often the policy routes are looked at without any news: somebody may have removed them in a way that
+// leaves the lines as they were, or renewing them may have failed.
+const renewEvery = 30 * time.Second
+
+func (g *gateway) renewRoutes(ctx context.Context) {
+	ticker := time.NewTicker(renewEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			g.renewRoutesOnce()
+		}
+	}
+}
+
+func (g *gateway) renewRoutesOnce() {
+	if err := g.applyRoutes(); err != nil {
+		g.log.Warn("renewing the policy routes failed", "error", err)
+	}
+}
+
 func (g *gateway) applyRoutes() error {
+	g.routesMu.Lock()
+	defer g.routesMu.Unlock()
 	missing, err := g.routes.Apply(g.specs()...)
 	if err != nil {
 		return fmt.Errorf("--manage-routes: %w", err)

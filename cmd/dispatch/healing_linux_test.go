@@ -160,7 +160,7 @@ func TestHealingLinkDownAndUp(t *testing.T) {
 	if by := byLine(meanwhile); by[1] > 0 || len(meanwhile) == 0 {
 		t.Errorf("while the link was down, the lines served %v", by)
 	}
-	if by := byLine(after); by[1] < len(after)/3-5 || by[1] > len(after)/3+5 {
+	if by := byLine(after); by[1] < len(after)*3/10 || by[1] > len(after)*2/5 {
 		t.Errorf("after its return, the lines served %v of %d: not a third each", by, len(after))
 	}
 	t.Logf("shares while it was down %v, after its return %v", byLine(meanwhile), byLine(after))
@@ -179,33 +179,47 @@ func TestHealingSilence(t *testing.T) {
 		back = time.Now()
 	})
 	judge(t, all, cut)
-	suspected := p.when(t, "uplink is suspect", `"wan2"`)
-	var meanwhile, first []time.Duration
+	suspected := p.when(t, cut, "uplink is suspect", `"wan2"`)
+	up := p.when(t, back, "uplink is up again", `"wan2"`)
+	var before, first, meanwhile []time.Duration
 	var after []request
 	for _, r := range all {
 		switch {
 		case r.err != nil:
-		case r.at.After(cut) && r.at.Before(suspected):
+		case r.at.Before(cut.Add(-inFlight)):
+			before = append(before, r.took)
+		case r.at.Before(cut):
+		case r.at.Before(suspected):
 			first = append(first, r.took)
-		case r.at.After(suspected) && r.at.Before(back):
+		case r.at.Before(back):
 			meanwhile = append(meanwhile, r.took)
-		case r.at.After(back.Add(5 * time.Second)):
+		case r.at.After(up.Add(time.Second)):
 			after = append(after, r)
 		}
 	}
 	slices.Sort(first)
 	slices.Sort(meanwhile)
-	t.Logf("suspect after %v; until then worst %v; while it was suspect p50 %v, p99 %v, worst %v",
-		suspected.Sub(cut).Round(time.Millisecond), percentile(first, 100), percentile(meanwhile, 50), percentile(meanwhile, 99), percentile(meanwhile, 100))
-	// An attempt through the dead line would have taken at least the shortest time until it is overtaken.
-	if len(meanwhile) == 0 || percentile(meanwhile, 99) > 250*time.Millisecond {
-		t.Errorf("while the line was suspect, %d requests took %v at the 99th percentile: they still wait for it", len(meanwhile), percentile(meanwhile, 99))
+	t.Logf("suspect after %v; until then worst %v; while it was suspect p50 %v, p99 %v, worst %v; up again %v after the ISP was",
+		suspected.Sub(cut).Round(time.Millisecond), percentile(first, 100), percentile(meanwhile, 50), percentile(meanwhile, 99),
+		percentile(meanwhile, 100), up.Sub(back).Round(time.Millisecond))
+	// A third of the requests would wait for the dead line until it is overtaken. On a busy machine some are slow anyway.
+	if slow := slowShare(meanwhile); len(meanwhile) == 0 || slow > slowShare(before)+0.1 {
+		t.Errorf("while the line was suspect, %.2f of %d requests were slow, before %.2f: they still wait for it", slow, len(meanwhile), slowShare(before))
 	}
-	p.logged(t, 1, "uplink is up again", `"wan2"`)
-	if by := byLine(after); by[1] < len(after)/3-5 {
+	if by := byLine(after); by[1] == 0 || by[1] < len(after)/3-len(after)/20-2 {
 		t.Errorf("after its return the lines served %v of %d", by, len(after))
 	}
-	t.Logf("up again %v after the ISP was", p.when(t, "uplink is up again", `"wan2"`).Sub(back).Round(time.Millisecond))
+}
+
+// slowShare is the part of requests that took as long as an attempt that is overtaken.
+func slowShare(took []time.Duration) float64 {
+	slow := 0
+	for _, d := range took {
+		if d >= 250*time.Millisecond {
+			slow++
+		}
+	}
+	return float64(slow) / float64(max(len(took), 1))
 }
 
 // A line gets another address, without a word of warning.
@@ -221,7 +235,7 @@ func TestHealingReaddressed(t *testing.T) {
 	})
 	judge(t, all, cut)
 	after := slices.DeleteFunc(slices.Clone(all), func(r request) bool { return r.at.Before(cut.Add(2 * time.Second)) })
-	if by := byLine(after); by[1] < len(after)/3-5 {
+	if by := byLine(after); by[1] < len(after)*3/10 {
 		t.Errorf("after the change the lines served %v of %d", by, len(after))
 	}
 }
@@ -239,7 +253,7 @@ func TestHealingRouteRemoved(t *testing.T) {
 	})
 	judge(t, all, cut)
 	after := slices.DeleteFunc(slices.Clone(all), func(r request) bool { return r.at.Before(cut.Add(10 * time.Second)) })
-	if by := byLine(after); by[1] < len(after)/3-5 {
+	if by := byLine(after); by[1] < len(after)*3/10 {
 		t.Errorf("after the route's return the lines served %v of %d", by, len(after))
 	}
 }
@@ -265,7 +279,7 @@ func TestDeadDestinationsDemoteNoLine(t *testing.T) {
 	all := load(t.Context(), lab, p, 600)
 	wg.Wait()
 	judge(t, all)
-	if by := byLine(all); slices.Min(by[:]) < 195 {
+	if by := byLine(all); slices.Min(by[:]) < 180 {
 		t.Errorf("shares %v", by)
 	}
 	log, err := os.ReadFile(p.logFile)

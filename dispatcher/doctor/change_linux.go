@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -49,6 +50,21 @@ func (c *Change) add(command string, step func(*netlink.Handle) error) {
 type installed struct {
 	rules  []netlink.Rule
 	routes []netlink.Route
+}
+
+// slots lists the processes' slots that own any of it, in order.
+func (i installed) slots() []int {
+	owners := make(map[int]bool)
+	for _, r := range i.rules {
+		slot, _ := slotOf(r)
+		owners[slot] = true
+	}
+	for _, r := range i.routes {
+		slot, _ := slotOfTable(r.Table)
+		owners[slot] = true
+	}
+	delete(owners, 0) // the administrator's, which no process claims
+	return slices.Sorted(maps.Keys(owners))
 }
 
 func (k *kernel) installed() (has installed, err error) {

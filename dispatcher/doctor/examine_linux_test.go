@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"errors"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -141,7 +142,9 @@ func TestEchoIsNotRedirected(t *testing.T) {
 	go func() { served <- server.Serve(listener) }()
 	defer func() {
 		server.Close()
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	}()
 	report := examine(t, doctor.Options{EchoURL: "http://" + listener.Addr().String()}, "wan1")
 	found := of(report.Lines[0], doctor.CheckPeer)

@@ -63,7 +63,9 @@ func (e *examination) examineGateway(ctx context.Context, l *line, f uplink.Fami
 	}
 	switch {
 	case state == netlink.NUD_FAILED && e.GatewayTimeout < 0:
-		return func() { l.warn(CheckGateway, f, nil, "the gateway %s did not answer when it was last asked", r.Gateway) }
+		return func() {
+			l.warn(CheckGateway, f, nil, "the gateway %s did not answer when it was last asked", r.Gateway)
+		}
 	case state == netlink.NUD_FAILED:
 		return func() { e.explainDeadGateway(l, f, r) }
 	case state&(netlink.NUD_REACHABLE|netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0:

@@ -30,9 +30,21 @@ func claimSlot(slot int) (*claim, bool, error) {
 
 func (c *claim) release() error { return c.socket.Close() }
 
-// claimDead takes all slots of processes that are no more, and those that nobody has had yet. The caller releases them.
-func claimDead() (claims []*claim, err error) {
+// claimFree takes the first slot that no living process has.
+func claimFree() (*claim, error) {
 	for slot := 1; slot < slots; slot++ {
+		c, free, err := claimSlot(slot)
+		if free || err != nil {
+			return c, err
+		}
+	}
+	return nil, fmt.Errorf("manage routes: %d processes do so already; end one of them", slots-1)
+}
+
+// claimDead takes the slots of which something is installed and whose process is no more, and no others: those are for
+// processes that start meanwhile. The caller releases them.
+func claimDead(has installed) (claims []*claim, err error) {
+	for _, slot := range has.slots() {
 		c, free, err := claimSlot(slot)
 		if err != nil {
 			return nil, errors.Join(err, releaseAll(claims))

@@ -60,7 +60,7 @@ func PlanUnfix() (*Change, error) {
 	c := &Change{kernel: k}
 	has, err := k.installed()
 	if err == nil {
-		c.claims, err = claimDead()
+		c.claims, err = claimDead(has)
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -175,24 +175,41 @@ func (r *Routes) Apply(specs ...uplink.Spec) (_ []Missing, err error) {
 	return c.Missing, c.Make()
 }
 
-// begin takes a number that no living process has, and clears away what the dead have left.
+// begin takes a number that no living process has, and clears away what the dead have left. It holds no other number
+// that somebody may want: processes that start at the same time must not keep each other out.
 func (r *Routes) begin() (err error) {
-	claims, err := claimDead()
+	own, err := claimFree()
 	if err != nil {
 		return err
 	}
-	if len(claims) == 0 {
-		return fmt.Errorf("manage routes: %d processes do so already; end one of them", slots-1)
+	claims := []*claim{own}
+	has, err := listInstalled()
+	if err == nil {
+		var dead []*claim
+		dead, err = claimDead(has)
+		claims = append(claims, dead...)
 	}
 	doomed := make(map[int]bool)
 	for _, c := range claims {
 		doomed[c.slot] = true
 	}
-	if err := remove(doomed); err != nil {
+	if err == nil {
+		err = remove(doomed)
+	}
+	if err != nil {
 		return errors.Join(err, releaseAll(claims))
 	}
-	r.claim, r.known = claims[0], make(map[known]gateway)
+	r.claim, r.known = own, make(map[known]gateway)
 	return releaseAll(claims[1:])
+}
+
+func listInstalled() (installed, error) {
+	k, err := openKernel()
+	if err != nil {
+		return installed{}, err
+	}
+	defer k.close()
+	return k.installed()
 }
 
 // remove takes away what is in the slots.
