@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"dispatch/dispatcher"
 	"dispatch/dispatcher/uplink"
@@ -19,6 +20,7 @@ import (
 type explainCommand struct {
 	Target  string   `arg:"" name:"host:port" help:"Where a connection is to go: example.com:443, [2001:db8::1]:443."`
 	Uplinks []string `arg:"" optional:"" name:"uplink" help:"The uplinks, as for start."`
+	Gateway string   `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Take the lines' states from the gateway that listens for HTTP here (default ${default})."`
 	DNS     string   `name:"dns" placeholder:"SERVER,..." help:"Ask these DNS servers, as for start."`
 }
 
@@ -32,6 +34,7 @@ func (c *explainCommand) Run(ctx context.Context, to terminal) (err error) {
 	if err != nil {
 		return err
 	}
+	states, silence := ask(ctx, c.Gateway)
 	var d *dispatcher.Dispatcher
 	names, err := resolver.New(resolver.Config{
 		Servers: servers,
@@ -43,7 +46,8 @@ func (c *explainCommand) Run(ctx context.Context, to terminal) (err error) {
 		return fmt.Errorf("set up the resolver: %w", err)
 	}
 	defer func() { err = errors.Join(err, names.Close()) }()
-	d = dispatcher.New(dispatcher.Config{Uplinks: lines, Resolver: lookup(names)})
+	avoided := told(states, lines)
+	d = dispatcher.New(dispatcher.Config{Uplinks: lines, Resolver: lookup(names), Observer: avoided})
 
 	view, err := lines.View()
 	if err != nil {
@@ -53,10 +57,28 @@ func (c *explainCommand) Run(ctx context.Context, to terminal) (err error) {
 	if err != nil {
 		return errors.Join(err, printLines(to.out, view, nil))
 	}
-	if err := printRoute(to.out, view, route); err != nil {
+	if err := printRoute(to.out, view, route, avoided); err != nil {
 		return err
 	}
-	return printLines(to.out, view, route)
+	return errors.Join(printLines(to.out, view, route), printStates(to.out, c.Gateway, states, silence))
+}
+
+// printStates tells what a running gateway has found out about its lines.
+func printStates(out io.Writer, gateway string, s status, silence error) error {
+	if silence != nil {
+		_, err := fmt.Fprintf(out, "the lines' states are not known, for no gateway tells them at %s (%v); all are taken for up\n", gateway, silence)
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "states, by the gateway at %s\n", gateway)
+	for _, l := range s.Lines {
+		reason := ""
+		if l.Reason != "" {
+			reason = ": " + l.Reason
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s since %s%s\n", l.Uplink, l.Family, l.State, l.Since.Local().Format(time.DateTime), reason)
+	}
+	return w.Flush()
 }
 
 func (c *explainCommand) understand() (req dispatcher.Request, servers []netip.AddrPort, specs []uplink.Spec, err error) {
@@ -77,12 +99,15 @@ func (c *explainCommand) understand() (req dispatcher.Request, servers []netip.A
 }
 
 // printRoute tells the order in which a first connection would try.
-func printRoute(out io.Writer, view *uplink.View, route *dispatcher.Route) error {
+func printRoute(out io.Writer, view *uplink.View, route *dispatcher.Route, avoided *asTold) error {
 	hops := route.Hops()
-	sum := 0
+	sum, all := 0, 0 // of weights: without the avoided, and of all
 	for _, h := range hops {
 		if h.Uplink != nil {
-			sum += h.Uplink.Weight()
+			all += h.Uplink.Weight()
+			if !avoided.hop(h) {
+				sum += h.Uplink.Weight()
+			}
 		}
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -91,7 +116,14 @@ func printRoute(out io.Writer, view *uplink.View, route *dispatcher.Route) error
 		name, share := dispatcher.Direct, "not bound: it is on this machine or its neighbour\t"
 		if h.Uplink != nil {
 			name = h.Uplink.Name()
-			share = fmt.Sprintf("weight %d\tshare %.1f %%\t", h.Uplink.Weight(), 100*float64(h.Uplink.Weight())/float64(sum))
+			switch {
+			case sum == 0:
+				share = shareOf(h.Uplink, all)
+			case avoided.hop(h):
+				share = fmt.Sprintf("weight %d\tif all else fails\t", h.Uplink.Weight())
+			default:
+				share = shareOf(h.Uplink, sum)
+			}
 		}
 		var ways []string
 		for _, dst := range h.Destinations {
@@ -104,6 +136,10 @@ func printRoute(out io.Writer, view *uplink.View, route *dispatcher.Route) error
 		fmt.Fprintf(w, "  %d.\t%s\t%s%s\n", n+1, name, share, strings.Join(ways, ", then "))
 	}
 	return w.Flush()
+}
+
+func shareOf(u *uplink.Uplink, sum int) string {
+	return fmt.Sprintf("weight %d\tshare %.1f %%\t", u.Weight(), 100*float64(u.Weight())/float64(sum))
 }
 
 // printLines tells of the lines that are not on the route, and why. A nil route has none.

@@ -55,7 +55,9 @@ func newGateway(p plan, lines *uplink.Set, log *slog.Logger) (*gateway, error) {
 	g.names = names
 	g.health = g.newMonitor(p.probes)
 	g.dispatcher = dispatcher.New(dispatcher.Config{Uplinks: lines, Resolver: lookup(names), Observer: g.health, Logger: log})
-	g.http = httpproxy.New(httpproxy.Config{Dispatcher: g.dispatcher, HandshakeTimeout: p.handshake, Logger: log})
+	g.http = httpproxy.New(httpproxy.Config{
+		Dispatcher: g.dispatcher, Status: g.status, HandshakeTimeout: p.handshake, Logger: log,
+	})
 	g.server = listeners.New(listeners.Config{
 		SOCKS: socks.New(g.dispatcher, log), HTTP: g.http, HandshakeTimeout: p.handshake, Logger: log,
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -435,6 +436,35 @@ func readLine(c net.Conn) (string, error) {
 			return string(line), nil
 		}
 		line = append(line, b[0])
+	}
+}
+
+// explain takes the states from a running gateway, which tells them to this machine only.
+func TestExplainTakesTheStates(t *testing.T) {
+	lab, p := healed(t)
+	judge(t, load(t.Context(), lab, p, 12))
+	lab.Silence(0, true)
+	judge(t, load(t.Context(), lab, p, 60), time.Now().Add(time.Hour))
+	p.when(t, time.Time{}, "uplink is suspect", `"wan1"`)
+	var out, errs bytes.Buffer
+	args := []string{"explain", "--gateway", p.http, server4 + ":443", "wan1", "wan2", "wan3"}
+	if code := run(args, terminal{&out, &errs}); code != exitOK {
+		t.Fatalf("exit code %d, %s", code, &errs)
+	}
+	for _, pattern := range []string{`1\. +wan2 +weight 1 +share 50.0 %`, `2\. +wan3`, `3\. +wan1 +weight 1 +if all else fails`, `wan1 +ipv4 +(suspect|down) since .*: `, `wan2 +ipv4 +up since`, `wan1 +ipv6 +up since`} {
+		find(t, out.String(), "("+pattern+")")
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.http+"/status", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "site.test"
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusNotFound {
+		t.Errorf("under the name of a site: %s, %v", resp.Status, err)
 	}
 }
 

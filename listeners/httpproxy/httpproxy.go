@@ -57,6 +57,8 @@ func defaultLimits() limits {
 type Config struct {
 	// Dispatcher makes the connections. Required.
 	Dispatcher *dispatcher.Dispatcher
+	// Status is what GET /status answers, as JSON, to programs on this machine; nil: nothing.
+	Status func() any
 	// HandshakeTimeout bounds the reading of each request's head; 0 means listeners.DefaultHandshakeTimeout.
 	HandshakeTimeout time.Duration
 	// Logger: nil discards.
@@ -71,6 +73,7 @@ type Handler struct {
 	server     *http.Server
 	pool       *pool
 	awaited    awaited
+	status     func() any
 	buffers    buffers
 	arrivals   chan *client
 	closed     chan struct{}
@@ -91,6 +94,7 @@ func New(c Config) *Handler {
 		dispatcher: c.Dispatcher,
 		log:        c.Logger,
 		pool:       newPool(c.Logger),
+		status:     c.Status,
 		arrivals:   make(chan *client),
 		closed:     make(chan struct{}),
 		limits:     defaultLimits(),

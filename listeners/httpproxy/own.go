@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -26,6 +27,8 @@ func (h *Handler) serveOwn(w http.ResponseWriter, r *http.Request) {
 		reply(w, textPage(r, http.StatusBadRequest, plainText, help(at)))
 	case r.URL.Path == pacPath:
 		reply(w, textPage(r, http.StatusOK, "application/x-ns-proxy-autoconfig", pac(at)))
+	case r.URL.Path == statusPath && h.status != nil && sameMachine(r, c):
+		h.replyStatus(w, r)
 	case r.URL.Path == "/":
 		// Somebody looks at the port with a browser.
 		reply(w, textPage(r, http.StatusOK, plainText, help(at)))
@@ -33,6 +36,29 @@ func (h *Handler) serveOwn(w http.ResponseWriter, r *http.Request) {
 		// A program takes this for a web server: it must not take the page for the file it wanted.
 		reply(w, textPage(r, http.StatusNotFound, plainText, help(at)))
 	}
+}
+
+const statusPath = "/status"
+
+// sameMachine tells whether a program of this machine asks, by an address of this machine. A page in a browser could ask
+// as well, but only under the name of a site: that it is sent here by that site's DNS makes it none of ours.
+func sameMachine(r *http.Request, c *client) bool {
+	u, err := url.Parse("http://" + r.Host)
+	if err != nil || !c.Client().Addr().IsLoopback() {
+		return false
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	return err == nil && addr.IsLoopback() || u.Hostname() == "localhost"
+}
+
+func (h *Handler) replyStatus(w http.ResponseWriter, r *http.Request) {
+	body, err := json.MarshalIndent(h.status(), "", "  ")
+	if err != nil {
+		h.log.Error("the status cannot be told", "error", err)
+		reply(w, page(r, http.StatusInternalServerError, "the status cannot be told; the gateway's log says why"))
+		return
+	}
+	reply(w, textPage(r, http.StatusOK, "application/json", string(body)+"\n"))
 }
 
 // reachedAs is the host and port that the client uses for this listener: those of its Host, behind a port forwarding

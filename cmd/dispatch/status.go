@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"dispatch/dispatcher"
+	"dispatch/dispatcher/health"
+	"dispatch/dispatcher/uplink"
+)
+
+// status is what a running gateway tells of its lines, under /status; its field names are a promise to programs.
+type status struct {
+	Lines []lineStatus `json:"lines"`
+}
+
+type lineStatus struct {
+	Uplink string    `json:"uplink"`
+	Weight int       `json:"weight"`
+	Family string    `json:"family"`
+	State  string    `json:"state"`
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since"`
+}
+
+func (g *gateway) status() any {
+	s := status{Lines: []lineStatus{}}
+	for _, l := range g.health.Statuses() {
+		s.Lines = append(s.Lines, lineStatus{
+			Uplink: l.Uplink.Name(), Weight: l.Uplink.Weight(), Family: l.Family.String(),
+			State: l.State.String(), Reason: l.Reason, Since: l.Since,
+		})
+	}
+	return s
+}
+
+// askWithin bounds the question to a gateway, which is on this machine.
+const askWithin = time.Second
+
+// ask gets the status of the gateway that listens for HTTP at an address.
+func ask(ctx context.Context, gateway string) (s status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gateway+"/status", nil)
+	if err != nil {
+		return status{}, err
+	}
+	// Not by a proxy of the environment, which may be this very gateway.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return status{}, err
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if resp.StatusCode != http.StatusOK {
+		return status{}, fmt.Errorf("it answers %s", resp.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&s); err != nil {
+		return status{}, fmt.Errorf("its answer is none of dispatch's: %w", err)
+	}
+	return s, nil
+}
+
+// asTold avoids the lines that a gateway has said not to be up.
+type asTold [2]uint64
+
+// told finds the lines of set in what a gateway has said.
+func told(s status, set *uplink.Set) *asTold {
+	var avoid asTold
+	for _, l := range s.Lines {
+		for _, u := range set.Uplinks() {
+			if u.Name() == l.Uplink && l.State != health.Up.String() {
+				avoid[placeOf(l.Family)] |= 1 << u.Number
+			}
+		}
+	}
+	return &avoid
+}
+
+func placeOf(family string) int {
+	if family == uplink.IPv6.String() {
+		return 1
+	}
+	return 0
+}
+
+// Attempted and Doubted learn nothing: nothing is attempted.
+func (*asTold) Attempted(uplink.Outcome) {}
+
+// Doubted does nothing.
+func (*asTold) Doubted(*uplink.Uplink, uplink.Family) {}
+
+// Avoid returns what the gateway avoids.
+func (a *asTold) Avoid(f uplink.Family) uint64 { return a[placeOf(f.String())] }
+
+// hop tells whether a hop is one to be avoided.
+func (a *asTold) hop(h dispatcher.Hop) bool {
+	return a.Avoid(uplink.FamilyOf(h.Destinations[0].Addr()))&(1<<h.Uplink.Number) != 0
+}
