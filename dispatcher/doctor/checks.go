@@ -151,6 +151,9 @@ func (e *examination) examineBinding(ctx context.Context, l *line, f uplink.Fami
 		err = conn.Close()
 	}
 	var stage *os.SyscallError
+	if errors.As(err, &stage) && stage.Syscall == "wsaioctl" {
+		err = nil // Wine lacks an option that package net sets on Windows, which says nothing of the line
+	}
 	if err == nil || errors.As(err, &stage) && stage.Syscall == "connect" {
 		e.passBinding(l, f)
 		return err
