@@ -152,7 +152,7 @@ func NewRoutes() *Routes { return new(Routes) }
 // longer right. It is to be called again when links, addresses or routes have changed; when nothing has to be done it
 // does nothing. A line that is down or whose router is not known is none of the errors, but among the Missing; a router
 // that was known earlier on the same interface and address still is.
-func (r *Routes) Apply(specs ...uplink.Spec) (_ []Missing, err error) {
+func (r *Routes) Apply(specs ...uplink.Spec) ([]Missing, error) {
 	if len(specs) == 0 {
 		return nil, errors.New("manage routes: no uplink was named")
 	}
@@ -164,6 +164,26 @@ func (r *Routes) Apply(specs ...uplink.Spec) (_ []Missing, err error) {
 			return nil, err
 		}
 	}
+	for range looks - 1 {
+		missing, err := r.applyOnce(specs)
+		if !groundMoved(err) {
+			return missing, err
+		}
+	}
+	return r.applyOnce(specs)
+}
+
+// looks is how often Apply looks again when links or addresses change between its look at them and its change. Each look
+// takes a few milliseconds; a link that changes faster than that gets its routes when it has come to rest.
+const looks = 4
+
+// groundMoved tells the errors of a route over an interface or by an address that is no longer there, or is down.
+func groundMoved(err error) bool {
+	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ENETDOWN) ||
+		errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL)
+}
+
+func (r *Routes) applyOnce(specs []uplink.Spec) (_ []Missing, err error) {
 	mine := map[int]bool{r.claim.slot: true}
 	c, err := plan(specs, r, func(c *Change, has installed, policies []policy) {
 		c.reconcile(has, policies, inSlots(mine), inTables(mine))
