@@ -156,7 +156,6 @@ func (s *Server) Shutdown(ctx context.Context) int {
 // whole one. It returns the number of connections.
 func (s *Server) Close() int {
 	s.closeListeners()
-	s.cancel()
 	s.mu.Lock()
 	s.ending = true
 	left := make([]*Conn, 0, len(s.conns))
@@ -170,6 +169,7 @@ func (s *Server) Close() int {
 			s.log.Debug("closing a client's connection failed", "client", c.Client().String(), "error", err)
 		}
 	}
+	s.cancel() // after the resets: a handler that sees it first may end its connection as if all were said
 	s.accepting.Wait()
 	return len(left)
 }

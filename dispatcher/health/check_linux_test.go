@@ -85,6 +85,9 @@ func TestCheckFindsALineAlive(t *testing.T) {
 	b.report(0, at, uplink.NoFailure)
 	b.report(1, at, uplink.TimedOut)
 	b.waitFor(1, Up)
+	for end := time.Now().Add(10 * time.Second); count.Load() == 0 && time.Now().Before(end); { // connected, not yet accepted
+		time.Sleep(time.Millisecond)
+	}
 	if n := count.Load(); n != 1 {
 		t.Errorf("%d checks", n)
 	}
