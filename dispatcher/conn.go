@@ -26,6 +26,9 @@ type Conn struct {
 // Uplink returns the line the connection leaves by, nil when it is direct.
 func (c *Conn) Uplink() *uplink.Uplink { return c.uplink }
 
+// Family returns the family of the destination's address.
+func (c *Conn) Family() uplink.Family { return uplink.FamilyOf(c.destination.Addr()) }
+
 // Serve makes s the session whose bytes the connection carries from now on, and notes in s where it goes.
 func (c *Conn) Serve(s *Session) {
 	s.conn.Store(c)

@@ -19,13 +19,13 @@ import (
 // is not tried through another line. The session takes down the attempts; it may be nil. The route is used up: it serves
 // one call. Errors are *Error.
 func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Conn, error) {
-	r := &race{d: d, pairs: pairs{lanes: route.lanes}, session: s}
+	r := &race{d: d, host: route.host, pairs: pairs{lanes: route.lanes}, session: s}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	defer r.cancel(nil)
 	d.alarms.after(d.timeout, &r.deadline, r.timeUp)
 	r.run(&r.overtake)
+	r.rivals.Wait() // until the deadline at most
 	d.alarms.clear(&r.deadline)
-	r.rivals.Wait()
 
 	// All runners have ended: the fields are ours alone.
 	if r.winner != nil {
@@ -50,6 +50,7 @@ type race struct {
 	d       *Dispatcher
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
+	host    string
 	session *Session
 	rivals  sync.WaitGroup
 
@@ -59,7 +60,9 @@ type race struct {
 	mu       sync.Mutex
 	pairs    pairs
 	attempts int
-	over     bool // won, or ended by a failure that is nobody's
+	flying   int  // attempts under way
+	stopped  bool // by a failure that is nobody's: no further attempt begins
+	over     bool // won, or stopped with no attempt under way
 	winner   *Conn
 	worst    uplink.Failure // the failure that explains the request's best
 	failed   []error
@@ -83,12 +86,13 @@ func (r *race) timedOut() bool { return errors.Is(context.Cause(r.ctx), context.
 func (r *race) take() (pair, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.over || r.ctx.Err() != nil {
+	if r.over || r.stopped || r.ctx.Err() != nil {
 		return pair{}, false
 	}
 	p, ok := r.pairs.next()
 	if ok {
 		r.attempts++
+		r.flying++
 		if r.session != nil {
 			r.session.attempts.Add(1)
 		}
@@ -124,7 +128,7 @@ const directOvertake = 250 * time.Millisecond
 // startRival is called by a slow attempt's alarm, on a goroutine of its own. It may come late: after the race.
 func (r *race) startRival() {
 	r.mu.Lock()
-	if r.over || r.pairs.dealtAll || r.ctx.Err() != nil {
+	if r.over || r.stopped || r.pairs.dealtAll || r.ctx.Err() != nil {
 		r.mu.Unlock()
 		return
 	}
@@ -142,6 +146,7 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 		class, err = uplink.TimedOut, context.Cause(r.ctx)
 	}
 	r.mu.Lock()
+	r.flying--
 	late := r.over
 	switch {
 	case err == nil && !late:
@@ -156,18 +161,27 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 		case uplink.BlameDestination:
 			r.pairs.ruleOut(p.destination)
 		case uplink.BlameNobody:
-			r.over = true
+			r.stopped = true
 		}
 	}
+	if r.stopped && r.flying == 0 {
+		r.over = true
+	}
 	over := r.over
-	overtaken := class == uplink.Canceled && r.winner != nil && r.winner.destination == p.destination && r.winner.uplink != p.uplink
+	overtaken := uplink.NotOvertaken
+	if class == uplink.Canceled && r.winner != nil && r.winner.uplink != nil && r.winner.uplink != p.uplink {
+		overtaken = uplink.OvertakenElsewhere
+		if r.winner.destination == p.destination {
+			overtaken = uplink.OvertakenThere
+		}
+	}
 	r.mu.Unlock()
 	if p.uplink != nil {
 		if err == nil {
 			p.uplink.ObserveConnect(took)
 		}
 		r.d.observer.Attempted(uplink.Outcome{
-			Uplink: p.uplink, Destination: p.destination, Failure: class, Err: err, Took: took, Overtaken: overtaken,
+			Uplink: p.uplink, Host: r.host, Destination: p.destination, Failure: class, Err: err, Took: took, Overtaken: overtaken,
 		})
 	}
 	if over {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -149,6 +150,57 @@ func TestSilentLineIsOvertaken(t *testing.T) {
 	}
 }
 
+// heard keeps what an Observer is told.
+type heard struct {
+	indifferent
+	mu       sync.Mutex
+	outcomes []uplink.Outcome
+}
+
+func (h *heard) Attempted(o uplink.Outcome) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.outcomes = append(h.outcomes, o)
+}
+
+// A silent line that loses to another one is told of, whichever of the host's addresses the other one reached.
+func TestOvertakenAttemptsAreToldOf(t *testing.T) {
+	lab := netlab.New(t, netlab.Config{})
+	lab.EchoPeer(t, at("198.18.0.1"))
+	lab.EchoPeer(t, at("198.18.0.2"))
+	var h heard
+	d := inLab(t, Config{
+		Observer: &h, Resolver: names(map[string][]string{"one": {"198.18.0.1"}, "two": {"198.18.0.1", "198.18.0.2"}}),
+	}, "wan1@1000", "wan2", "wan3")
+	lab.Silence(0, true)
+	for host, want := range map[string]uplink.Overtaken{"one": uplink.OvertakenThere, "two": uplink.OvertakenElsewhere} {
+		h.outcomes = nil
+		if peer, err := ask(t, d, host, 80); err != nil || peer == lab.Uplink(0).IPv4.Addr() {
+			t.Fatalf("%s: seen as %s, %v", host, peer, err)
+		}
+		for _, o := range h.outcomes {
+			if o.Host != host || (o.Uplink.Number == 0) != (o.Overtaken == want) || o.Uplink.Number != 0 && o.Overtaken != uplink.NotOvertaken {
+				t.Errorf("%s: told %+v", host, o)
+			}
+		}
+		if len(h.outcomes) < 2 {
+			t.Errorf("%s: told %+v", host, h.outcomes)
+		}
+	}
+}
+
+// The deadline holds for an attempt that was begun beside one that has failed meanwhile.
+func TestDeadlineHoldsForTheLastAttempt(t *testing.T) {
+	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{NoDefault4: true}, {}}})
+	lab.Internet.Block(netip.MustParseAddr("198.18.0.3"), netlab.Drop)
+	d := inLab(t, Config{ConnectTimeout: 4 * time.Second}, "wan1@1000", "wan2")
+	start := time.Now()
+	_, err := ask(t, d, "198.18.0.3", 80)
+	if took := time.Since(start); ClassOf(err) != TimedOut || took < 3500*time.Millisecond || took > 10*time.Second {
+		t.Errorf("class %q after %s: %v", ClassOf(err), took, err)
+	}
+}
+
 // A name's first addresses are dead: one silent, one refusing, one unreachable. The last is found, and no line is
 // used up by a destination's fault.
 func TestDeadAddressesOfAName(t *testing.T) {
@@ -233,28 +285,28 @@ func TestNeighbourOfALine(t *testing.T) {
 	}
 }
 
-func TestDialServerTakesTheLinesInTurn(t *testing.T) {
+// Each errand begins with the next line, and each of its calls takes the line behind.
+func TestServerDialerTakesTheLinesInTurn(t *testing.T) {
 	lab := netlab.New(t, netlab.Config{})
 	server := lab.EchoPeer(t, at("198.18.0.1"))
 	d := inLab(t, Config{}, "wan1@5", "wan2@3", "wan3@2")
-	var got []string
-	for range 6 {
-		c, err := d.DialServer(t.Context(), "tcp", server)
-		if err != nil {
-			t.Fatal(err)
+	var got, want []netip.Addr
+	for first := range 4 {
+		dial := d.ServerDialer()
+		for call := range 4 {
+			c, err := dial(t.Context(), "tcp", server)
+			if err != nil {
+				t.Fatal(err)
+			}
+			peer, err := netlab.ReadPeer(c)
+			if err := errors.Join(err, c.Close()); err != nil {
+				t.Fatal(err)
+			}
+			got, want = append(got, peer.Addr()), append(want, lab.Uplink((first+call)%3).IPv4.Addr())
 		}
-		peer, err := netlab.ReadPeer(c)
-		if err := errors.Join(err, c.Close()); err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, peer.Addr().String())
 	}
-	want := ""
-	for n := range 6 {
-		want += lab.Uplink(n%3).IPv4.Addr().String() + " "
-	}
-	if s := strings.Join(got, " ") + " "; s != want {
-		t.Errorf("servers saw %s, want %s", s, want)
+	if !slices.Equal(got, want) {
+		t.Errorf("servers saw %s, want %s", got, want)
 	}
 }
 

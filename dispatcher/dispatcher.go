@@ -47,7 +47,7 @@ type Dispatcher struct {
 	timeout  time.Duration
 	ledger   ledger
 	warned   []atomic.Int64 // when a failed attempt was last warned of, by uplink; Unix seconds
-	turn     atomic.Uint64  // of DialServer
+	turn     atomic.Uint64  // of ServerDialer
 	alarms   alarms
 
 	mu  sync.RWMutex
@@ -88,7 +88,7 @@ func (d *Dispatcher) protects(dst netip.AddrPort, here uplink.Place) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for _, own := range d.own {
-		if own.Port() == dst.Port() && (own.Addr() == dst.Addr() || own.Addr().IsUnspecified() && here.Own) {
+		if own.Port() == dst.Port() && (own.Addr() == dst.Addr().WithZone("") || own.Addr().IsUnspecified() && here.Own) {
 			return true
 		}
 	}
@@ -119,17 +119,26 @@ func (d *Dispatcher) dial(ctx context.Context, s *Session) (*Conn, error) {
 	return d.Connect(ctx, route, s)
 }
 
-// DialServer connects to a server that the gateway itself needs, such as a DNS server: through the uplinks in turn,
-// one attempt a call, and unbound where the server is this machine's or its neighbour. Network is "tcp" or "udp".
-// The caller closes the connection; no session is counted.
-func (d *Dispatcher) DialServer(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
+// ServerDialer returns a function that connects to servers which the gateway itself needs, such as DNS servers, for one
+// errand at a time: one attempt a call, through the uplinks in turn, each call by the line behind the last call's, and
+// unbound where the server is this machine's or its neighbour. Network is "tcp" or "udp". The caller closes the
+// connection; no session is counted.
+func (d *Dispatcher) ServerDialer() func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
+	turn := d.turn.Add(1) - 1
+	return func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
+		turn++
+		return d.dialServer(ctx, turn-1, network, server)
+	}
+}
+
+func (d *Dispatcher) dialServer(ctx context.Context, turn uint64, network string, server netip.AddrPort) (net.Conn, error) {
 	view, err := d.uplinks.View()
 	if err != nil {
 		return nil, err
 	}
 	lines, direct := eligible(view, view.Place(server.Addr()), server.Addr())
 	if direct {
-		return dialServer(ctx, network, server, uplink.DialDirectTCP, uplink.DialDirectUDP)
+		return dialBy(ctx, network, server, uplink.DialDirectTCP, uplink.DialDirectUDP)
 	}
 	if lines == 0 {
 		return nil, noUplink(server.String(), []netip.AddrPort{server}, view)
@@ -137,14 +146,15 @@ func (d *Dispatcher) DialServer(ctx context.Context, network string, server neti
 	if good := lines &^ d.observer.Avoid(uplink.FamilyOf(server.Addr())); good != 0 {
 		lines = good
 	}
-	for skip := (d.turn.Add(1) - 1) % uint64(bits.OnesCount64(lines)); skip > 0; skip-- {
+	for skip := turn % uint64(bits.OnesCount64(lines)); skip > 0; skip-- {
 		lines &= lines - 1 // drops the lowest
 	}
 	u := view.Lines[bits.TrailingZeros64(lines)].Uplink
-	return dialServer(ctx, network, server, u.DialTCP, u.DialUDP)
+	return dialBy(ctx, network, server, u.DialTCP, u.DialUDP)
 }
 
-func dialServer(
+// dialBy connects by one way out.
+func dialBy(
 	ctx context.Context, network string, server netip.AddrPort,
 	tcp func(context.Context, netip.AddrPort) (*net.TCPConn, error),
 	udp func(context.Context, netip.AddrPort) (*net.UDPConn, error),

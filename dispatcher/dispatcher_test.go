@@ -308,11 +308,11 @@ func TestDialStopsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestDialServerReachesNeighboursUnbound(t *testing.T) {
+func TestServerDialerReachesNeighboursUnbound(t *testing.T) {
 	t.Parallel()
 	server := echo(t)
 	d := New(Config{Uplinks: house(t)})
-	c, err := d.DialServer(t.Context(), "tcp", server)
+	c, err := d.ServerDialer()(t.Context(), "tcp", server)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +322,7 @@ func TestDialServerReachesNeighboursUnbound(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.DialServer(t.Context(), "icmp", server); err == nil {
+	if _, err := d.ServerDialer()(t.Context(), "icmp", server); err == nil {
 		t.Error("a network that does not exist was dialled")
 	}
 }

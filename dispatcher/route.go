@@ -161,6 +161,16 @@ func (d *Dispatcher) resolve(ctx context.Context, req *Request) ([]netip.AddrPor
 	return destinations, nil
 }
 
+// Reaches tells whether a request for addr has a way now: a line of its family, or none is needed.
+func (d *Dispatcher) Reaches(addr netip.Addr) bool {
+	view, err := d.uplinks.View()
+	if err != nil {
+		return true // the request will say so
+	}
+	lines, direct := eligible(view, view.Place(addr), addr)
+	return lines != 0 || direct
+}
+
 // eligible returns the set of uplinks that can reach addr (bit n: Number n), and whether it is local and to be dialled
 // unbound instead.
 func eligible(view *uplink.View, place uplink.Place, addr netip.Addr) (lines uint64, direct bool) {

@@ -17,10 +17,10 @@ const maxDatagram = 4096
 //
 // The messages are framed here and not by dns.Conn, which takes a connection for TCP if it is not a
 // net.PacketConn: the caller's may be any net.Conn, such as one that counts bytes.
-func (r *Resolver) try(ctx context.Context, network string, server netip.AddrPort, query []byte) ([]byte, error) {
+func (r *Resolver) try(ctx context.Context, dial DialFunc, network string, server netip.AddrPort, query []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.tryTimeout)
 	defer cancel()
-	reply, err := r.exchange(ctx, network, server, query)
+	reply, err := exchange(ctx, dial, network, server, query)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx) // not what its end did to the connection
@@ -30,8 +30,8 @@ func (r *Resolver) try(ctx context.Context, network string, server netip.AddrPor
 	return reply, nil
 }
 
-func (r *Resolver) exchange(ctx context.Context, network string, server netip.AddrPort, query []byte) ([]byte, error) {
-	conn, err := r.dial(ctx, network, server)
+func exchange(ctx context.Context, dial DialFunc, network string, server netip.AddrPort, query []byte) ([]byte, error) {
+	conn, err := dial(ctx, network, server)
 	if err != nil {
 		return nil, err
 	}

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
-// rounds is how often each server gets the chance to answer: a datagram may be lost, and the caller's Dial may
+// rounds is how often each server gets the chance to answer: a datagram may be lost, and the caller's Dialer may
 // take another line for the second try, one that works or that the server does not refuse.
 const rounds = 2
 
@@ -34,7 +35,7 @@ func (r *Resolver) askServers(name string) (entry, error) {
 	}
 	first := <-answers
 	var patience <-chan time.Time // never, while there is nothing to answer with
-	if len(first.addrs) > 0 {
+	if slices.ContainsFunc(first.addrs, r.reachable) {
 		timer := time.NewTimer(resolutionDelay)
 		defer timer.Stop()
 		patience = timer.C
@@ -85,7 +86,7 @@ func (r *Resolver) keep(name string, a, b answer) entry {
 
 // askFamily asks the servers, from the one that answered last, until one answers.
 func (r *Resolver) askFamily(ctx context.Context, name string, qtype uint16) answer {
-	first := int(r.first.Load())
+	first, dial := int(r.first.Load()), r.dialer()
 	errs := make([]error, len(r.servers)) // the last one of each server
 	refused := false
 	for range rounds {
@@ -95,7 +96,7 @@ func (r *Resolver) askFamily(ctx context.Context, name string, qtype uint16) ans
 			}
 			at := (first + i) % len(r.servers)
 			server := r.servers[at]
-			addrs, ttl, err := r.ask(ctx, server, name, qtype)
+			addrs, ttl, err := r.ask(ctx, dial, server, name, qtype)
 			if err == nil {
 				// A server that would not answer for just this name has not become worse than this one.
 				if !refused {
@@ -123,16 +124,18 @@ func (r *Resolver) askFamily(ctx context.Context, name string, qtype uint16) ans
 
 // ask asks one server for one family of name: over UDP with EDNS, without EDNS if the server knows no EDNS, and
 // over TCP what did not fit.
-func (r *Resolver) ask(ctx context.Context, server netip.AddrPort, name string, qtype uint16) ([]netip.Addr, time.Duration, error) {
+func (r *Resolver) ask(
+	ctx context.Context, dial DialFunc, server netip.AddrPort, name string, qtype uint16,
+) ([]netip.Addr, time.Duration, error) {
 	edns := true
 	for {
 		query, err := newQuery(name, qtype, edns)
 		if err != nil {
 			return nil, 0, err
 		}
-		reply, err := r.try(ctx, "udp", server, query)
+		reply, err := r.try(ctx, dial, "udp", server, query)
 		if err == nil && truncated(reply) {
-			reply, err = r.try(ctx, "tcp", server, query)
+			reply, err = r.try(ctx, dial, "tcp", server, query)
 		}
 		if err != nil {
 			return nil, 0, err

@@ -413,7 +413,7 @@ func TestDial(t *testing.T) {
 		conn, err := dialUnbound(ctx, network, to)
 		return struct{ net.Conn }{conn}, err // hides that it is a net.PacketConn
 	}
-	r := newResolver(t, Config{Servers: []netip.AddrPort{server}, Dial: dial, TryTimeout: ample, Timeout: ample})
+	r := newResolver(t, Config{Servers: []netip.AddrPort{server}, Dialer: func() DialFunc { return dial }, TryTimeout: ample, Timeout: ample})
 	wantAddrs(t, r, "name.test", "192.0.2.1")
 	if len(dials) != 2 || dials[fmt.Sprint("udp ", server)] != 2 || dials[fmt.Sprint("tcp ", server)] != 2 {
 		t.Errorf("dialled %v, want udp and tcp twice", dials)
@@ -422,9 +422,11 @@ func TestDial(t *testing.T) {
 	var tries atomic.Int32
 	r = newResolver(t, Config{
 		Servers: []netip.AddrPort{server},
-		Dial: func(context.Context, string, netip.AddrPort) (net.Conn, error) {
-			tries.Add(1)
-			return nil, &net.OpError{Op: "dial", Net: "udp", Err: syscall.ENETUNREACH}
+		Dialer: func() DialFunc {
+			return func(context.Context, string, netip.AddrPort) (net.Conn, error) {
+				tries.Add(1)
+				return nil, &net.OpError{Op: "dial", Net: "udp", Err: syscall.ENETUNREACH}
+			}
 		},
 	})
 	err := wantError(t, r, "name.test", syscall.ENETUNREACH)
@@ -449,19 +451,21 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// TestSecondLine: a line that swallows datagrams costs one try, as the caller's Dial takes another one then.
+// TestSecondLine: a line that swallows datagrams costs one try, as the caller's Dialer takes another one then.
 func TestSecondLine(t *testing.T) {
 	t.Parallel()
 	hole := startServer(t, silent)
 	server := startServer(t, records(t, "name.test. 60 A 192.0.2.1"))
-	var calls atomic.Int32
 	r := newResolver(t, Config{
 		Servers: []netip.AddrPort{server},
-		Dial: func(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
-			if calls.Add(1) <= 2 {
-				to = hole
+		Dialer: func() DialFunc {
+			calls := 0
+			return func(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
+				if calls++; calls == 1 {
+					to = hole
+				}
+				return dialUnbound(ctx, network, to)
 			}
-			return dialUnbound(ctx, network, to)
 		},
 		TryTimeout: time.Second,
 	})

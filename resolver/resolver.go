@@ -42,9 +42,13 @@ type Config struct {
 	// Servers are asked instead of the system's resolver, if there are any. The first is asked until it fails
 	// to answer, then the next one, which is then kept in turn.
 	Servers []netip.AddrPort
-	// Dial opens the connections to Servers, once for each try; nil: a plain net.Dialer. Another line for each
-	// call makes a second try reach a server that the first line did not.
-	Dial DialFunc
+	// Dialer is called once for each question, a name and a family, and returns what opens its connections to Servers,
+	// once for each try; nil: a plain net.Dialer. Another line for each try makes the second reach a server that the
+	// first line did not.
+	Dialer func() DialFunc
+	// Reachable tells whether anything can be connected to at addr now, as it cannot where no line has an address
+	// of its family; nil: anywhere. An answer with nothing that can be reached does not end the wait for the other family's.
+	Reachable func(addr netip.Addr) bool
 	// HostsFile is read when Servers are asked (the system's resolver reads its own): its names are not asked,
 	// and changes to it are seen within some seconds. "": the platform's own, if it is there. A file named here
 	// must be readable; a device such as /dev/null counts as an empty file.
@@ -62,7 +66,8 @@ type Config struct {
 // Resolver resolves names. Its methods may be called concurrently.
 type Resolver struct {
 	servers    []netip.AddrPort
-	dial       DialFunc
+	dialer     func() DialFunc
+	reachable  func(netip.Addr) bool
 	system     SystemFunc
 	hosts      *hosts // nil with the system's resolver
 	tryTimeout time.Duration
@@ -87,11 +92,14 @@ func New(c Config) (*Resolver, error) {
 		return nil, fmt.Errorf("resolver time-outs %v and %v: must not be negative; 0 stands for the default", c.TryTimeout, c.Timeout)
 	}
 	r := &Resolver{
-		dial: c.Dial, system: c.System, log: c.Logger, cache: newCache(),
+		dialer: c.Dialer, reachable: c.Reachable, system: c.System, log: c.Logger, cache: newCache(),
 		tryTimeout: orDefault(c.TryTimeout, defaultTryTimeout), timeout: orDefault(c.Timeout, defaultTimeout),
 	}
-	if r.dial == nil {
-		r.dial = dialUnbound
+	if r.dialer == nil {
+		r.dialer = func() DialFunc { return dialUnbound }
+	}
+	if r.reachable == nil {
+		r.reachable = func(netip.Addr) bool { return true }
 	}
 	if r.system == nil {
 		r.system = lookupSystem
@@ -125,8 +133,8 @@ func New(c Config) (*Resolver, error) {
 //   - Names in Unicode are converted as UTS #46 says. What no host can be called is refused with ErrInvalidName.
 //   - The addresses 0.0.0.0 and :: mean "nowhere" (block lists and filtering servers use them so): they are left out,
 //     and a name that has no other is not found. Connecting to them would reach the machine itself.
-//   - Given servers are asked for A and AAAA at once. Where one family has answered, the other is waited for 250 ms
-//     more and then left out, for this and for the lookups until it arrives, at most 10 s.
+//   - Given servers are asked for A and AAAA at once. Where one family has answered with something Reachable, the other
+//     is waited for 250 ms more and then left out, for this and for the lookups until it arrives, at most 10 s.
 //   - Answers of servers are kept for their TTL, but 1 s to 1 h; those of the system's resolver, which tells no TTL,
 //     30 s; the answer that there are none 10 s. Other failures are not kept.
 //

@@ -188,6 +188,23 @@ func TestLateFamily(t *testing.T) {
 	}
 }
 
+// TestUnreachableFirst: an answer of a family that nothing can be reached in is no answer yet, however late the other.
+func TestUnreachableFirst(t *testing.T) {
+	t.Parallel()
+	truth := records(t, "name.test. 60 A 192.0.2.1", "name.test. 60 AAAA 2001:db8::1")
+	r := newResolver(t, Config{
+		Servers: []netip.AddrPort{startServer(t, func(w dns.ResponseWriter, q *dns.Msg) {
+			if q.Question[0].Qtype == dns.TypeA {
+				time.Sleep(2 * resolutionDelay)
+			}
+			truth(w, q)
+		})},
+		Reachable:  netip.Addr.Is4,
+		TryTimeout: ample, Timeout: ample,
+	})
+	wantAddrs(t, r, "name.test", "2001:db8::1", "192.0.2.1")
+}
+
 // TestNegativeFirst: the answer that one family has no address is no answer yet.
 func TestNegativeFirst(t *testing.T) {
 	t.Parallel()

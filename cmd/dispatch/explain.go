@@ -37,10 +37,9 @@ func (c *explainCommand) Run(ctx context.Context, to terminal) (err error) {
 	states, silence := ask(ctx, c.Gateway)
 	var d *dispatcher.Dispatcher
 	names, err := resolver.New(resolver.Config{
-		Servers: servers,
-		Dial: func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
-			return d.DialServer(ctx, network, server)
-		},
+		Servers:   servers,
+		Dialer:    func() resolver.DialFunc { return d.ServerDialer() },
+		Reachable: func(addr netip.Addr) bool { return d.Reaches(addr) },
 	})
 	if err != nil {
 		return fmt.Errorf("set up the resolver: %w", err)

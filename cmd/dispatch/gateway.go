@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"text/tabwriter"
@@ -44,10 +43,9 @@ func newGateway(p plan, lines *uplink.Set, log *slog.Logger) (*gateway, error) {
 	names, err := resolver.New(resolver.Config{
 		Servers: p.dns,
 		// The dispatcher, which needs the resolver, does not exist yet.
-		Dial: func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
-			return g.dispatcher.DialServer(ctx, network, server)
-		},
-		Logger: log,
+		Dialer:    func() resolver.DialFunc { return g.dispatcher.ServerDialer() },
+		Reachable: func(addr netip.Addr) bool { return g.dispatcher.Reaches(addr) },
+		Logger:    log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set up the resolver: %w", err)

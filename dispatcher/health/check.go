@@ -69,8 +69,7 @@ func (m *Monitor) recover(l *line) {
 			return
 		}
 		began := m.begin(l)
-		err := m.try(l, n)
-		if m.conclude(l, err, n, began) {
+		if m.conclude(l, m.try(l, n), n, began) {
 			return
 		}
 		timer := time.NewTimer(min(checkEvery<<min(n, 10), checkAtLeast))
@@ -117,14 +116,39 @@ func (m *Monitor) try(l *line, n int) error {
 	if len(m.probes) > 0 {
 		return m.probes[n%len(m.probes)].through(ctx, l.Uplink, l.Family, m.resolve)
 	}
-	m.mu.Lock()
-	targets := m.targets(indexOf(l.Family), l)
-	m.mu.Unlock()
-	if len(targets) == 0 {
+	targets, doubtful := m.known(l)
+	switch {
+	case len(targets) > 0:
+		return connects(ctx, l.Uplink, targets[n%len(targets)])
+	case doubtful == nil:
 		return errNoTarget
 	}
-	return connects(ctx, l.Uplink, targets[n%len(targets)])
+	if err := connects(ctx, l.Uplink, doubtful.destination); err != nil {
+		return &doubtError{*doubtful, err}
+	}
+	return nil
 }
+
+// known is what a line can be checked with: what works by others, and, while it is up, what it was last slow to reach.
+func (m *Monitor) known(l *line) (targets []netip.AddrPort, doubtful *target) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l.State == Up && len(l.doubtful) > 0 {
+		latest := l.doubtful[0]
+		doubtful = &latest
+	}
+	return m.targets(l), doubtful
+}
+
+// doubtError is for a check with a destination that is not known to work, and did not.
+type doubtError struct {
+	target
+	err error
+}
+
+func (e *doubtError) Error() string { return e.err.Error() }
+
+func (e *doubtError) Unwrap() error { return e.err }
 
 // connects tells whether the uplink carries a connection to a destination, or its refusal.
 func connects(ctx context.Context, u *uplink.Uplink, to netip.AddrPort) error {
@@ -145,6 +169,7 @@ func connects(ctx context.Context, u *uplink.Uplink, to netip.AddrPort) error {
 func (m *Monitor) conclude(l *line, err error, n int, began time.Time) (done bool) {
 	m.mu.Lock()
 	var after func()
+	var doubt *doubtError
 	switch {
 	case m.ctx.Err() != nil, l.gone:
 		done = true
@@ -154,8 +179,19 @@ func (m *Monitor) conclude(l *line, err error, n int, began time.Time) (done boo
 		done = true
 		l.suspicion = suspicion{}
 		after = m.become(l, Up, "")
+	case errors.Is(err, errNoTarget) && l.State != Up && l.kernel.routed && began.Sub(l.Since) >= forgotten:
+		done = true
+		m.log.Debug("nothing to check an uplink with: it is given another chance", "uplink", l.Uplink.Name(), "family", l.Family.String())
+		after = m.become(l, Up, "")
 	case errors.Is(err, errNoTarget):
 		done = l.State == Up
+	case l.State == Up && errors.As(err, &doubt):
+		// It may be that host's fault; several hosts' it is not.
+		if why := l.hold(failure{doubt.target, began, err.Error()}); why != "" {
+			after = m.become(l, Suspect, why)
+		} else {
+			done = true
+		}
 	case l.State == Up:
 		after = m.become(l, Suspect, err.Error())
 	case n > 0:

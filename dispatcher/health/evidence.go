@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"dispatch/dispatcher/uplink"
@@ -25,12 +26,21 @@ const (
 type suspicion struct {
 	failures  []failure // with different destinations
 	overtaken int       // attempts in a row
+	// doubtful are destinations it was slow to reach, of hosts that another line then reached at another address; the
+	// latest first.
+	doubtful []target
 }
 
 type failure struct {
+	target
+	at  time.Time
+	why string
+}
+
+// target is a destination, and the host that it belongs to.
+type target struct {
+	host        string
 	destination netip.AddrPort
-	at          time.Time
-	why         string
 }
 
 // Attempted takes in the outcome of an attempt.
@@ -41,7 +51,7 @@ func (m *Monitor) Attempted(o uplink.Outcome) {
 }
 
 func (m *Monitor) attempted(o uplink.Outcome) (after []func()) {
-	if o.Uplink == nil || o.Failure == uplink.Canceled && !o.Overtaken {
+	if o.Uplink == nil || o.Failure == uplink.Canceled && o.Overtaken == uplink.NotOvertaken {
 		return nil
 	}
 	f := indexOf(uplink.FamilyOf(o.Destination.Addr()))
@@ -56,12 +66,17 @@ func (m *Monitor) attempted(o uplink.Outcome) (after []func()) {
 		return m.alive(l)
 	case o.Failure == uplink.LineUnusable:
 		return m.suspect(l, "it cannot be bound: "+o.Err.Error())
-	case o.Overtaken:
+	case o.Overtaken == uplink.OvertakenThere:
 		l.overtaken++
 		if l.overtaken >= overtakenInARow {
 			return m.suspect(l, fmt.Sprintf("%d connections in a row were slow, and reached their destinations by other lines", l.overtaken))
 		}
 		// It may be dead or slow: a check tells.
+		m.check(l)
+		return nil
+	case o.Overtaken == uplink.OvertakenElsewhere:
+		// It may be the line, or that address of the host, or the family: a check tells.
+		l.doubt(target{o.Host, o.Destination})
 		m.check(l)
 		return nil
 	case o.Failure.Blame() == uplink.BlameUplink:
@@ -102,24 +117,41 @@ func (m *Monitor) alive(l *line) []func() {
 func (m *Monitor) failed(f int, l *line, o uplink.Outcome) []func() {
 	now := time.Now()
 	why := fmt.Sprintf("%s: %s", o.Destination, o.Failure)
-	kept := l.failures[:0]
-	for _, x := range l.failures {
-		if x.destination != o.Destination && now.Sub(x.at) < forgotten {
-			kept = append(kept, x)
-		}
-	}
-	if len(kept) == maxSuspicions {
-		kept = append(kept[:0], kept[1:]...)
-	}
-	kept = append(kept, failure{o.Destination, now, why})
-	l.failures = kept
+	all := l.hold(failure{target{o.Host, o.Destination}, now, why})
 	switch {
 	case m.reachedByOthers(f, l, o.Destination, now.Add(-o.Took)):
 		return m.suspect(l, why)
-	case len(l.failures) >= 2:
-		return m.suspect(l, fmt.Sprintf("%d destinations in a row could not be reached, the last one %s", len(l.failures), why))
+	case all != "":
+		return m.suspect(l, all)
 	}
 	return nil
+}
+
+// hold keeps a failure against the line. When failures with several hosts are kept by now it says so: several
+// addresses or ports of one may all be that host's fault.
+func (l *line) hold(f failure) (why string) {
+	l.failures = slices.DeleteFunc(l.failures, func(x failure) bool {
+		return x.destination == f.destination || f.at.Sub(x.at) >= forgotten
+	})
+	if len(l.failures) == maxSuspicions {
+		l.failures = slices.Delete(l.failures, 0, 1)
+	}
+	l.failures = append(l.failures, f)
+	hosts := make(map[string]struct{})
+	for _, x := range l.failures {
+		hosts[x.host] = struct{}{}
+	}
+	if len(hosts) < 2 {
+		return ""
+	}
+	return fmt.Sprintf("%d destinations in a row could not be reached, the last one %s", len(hosts), f.why)
+}
+
+// doubt keeps a destination that the line was slow to reach.
+func (l *line) doubt(t target) {
+	l.doubtful = slices.DeleteFunc(l.doubtful, func(x target) bool { return x.host == t.host })
+	l.doubtful = slices.Insert(l.doubtful, 0, t)
+	l.doubtful = l.doubtful[:min(len(l.doubtful), maxTargets)]
 }
 
 // suspect makes a line that was up suspect, and has it checked.

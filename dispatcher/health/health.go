@@ -71,7 +71,8 @@ type Monitor struct {
 
 	mu     sync.Mutex
 	closed bool
-	lines  [2][]line // by family and Number
+	view   *uplink.View // the kernel's last; nil before the first
+	lines  [2][]line    // by family and Number
 }
 
 // line is one uplink in one family, under the Monitor's lock.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -75,7 +76,7 @@ var (
 )
 
 func (b *bench) report(line int, to netip.AddrPort, f uplink.Failure) {
-	o := uplink.Outcome{Uplink: b.set.Uplinks()[line], Destination: to, Failure: f, Took: 300 * time.Millisecond}
+	o := uplink.Outcome{Uplink: b.set.Uplinks()[line], Host: to.Addr().String(), Destination: to, Failure: f, Took: 300 * time.Millisecond}
 	if f != uplink.NoFailure {
 		o.Err = errors.New(string(f))
 	}
@@ -84,8 +85,8 @@ func (b *bench) report(line int, to netip.AddrPort, f uplink.Failure) {
 
 func (b *bench) overtaken(line int, to netip.AddrPort) {
 	b.Attempted(uplink.Outcome{
-		Uplink: b.set.Uplinks()[line], Destination: to, Failure: uplink.Canceled, Err: errors.New("canceled"),
-		Took: 300 * time.Millisecond, Overtaken: true,
+		Uplink: b.set.Uplinks()[line], Host: to.Addr().String(), Destination: to, Failure: uplink.Canceled, Err: errors.New("canceled"),
+		Took: 300 * time.Millisecond, Overtaken: uplink.OvertakenThere,
 	})
 }
 
@@ -208,6 +209,108 @@ func TestOvertakenAttempts(t *testing.T) {
 	b.avoids("twice, and twice")
 	b.overtaken(0, destinationA)
 	b.avoids("three times", 0)
+}
+
+// elsewhere reports an attempt that was slow, at a host that another line reached at another address.
+func (b *bench) elsewhere(line int, host string, to netip.AddrPort) {
+	b.Attempted(uplink.Outcome{
+		Uplink: b.set.Uplinks()[line], Host: host, Destination: to, Failure: uplink.Canceled, Err: errors.New("canceled"),
+		Took: 300 * time.Millisecond, Overtaken: uplink.OvertakenElsewhere,
+	})
+}
+
+// waitChecks waits until no line is being checked.
+func (b *bench) waitChecks() {
+	b.t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		b.mu.Lock()
+		b.Monitor.mu.Lock()
+		busy := false
+		for f := range b.lines {
+			for n := range b.lines[f] {
+				busy = busy || b.lines[f][n].checking
+			}
+		}
+		b.Monitor.mu.Unlock()
+		b.mu.Unlock()
+		if !busy {
+			return
+		}
+		if time.Now().After(end) {
+			b.t.Fatal("the checks do not end")
+		}
+	}
+}
+
+// A line that is slow at a host which another one reached at another address is checked: with what works by others, or
+// with that address, whose fault it may be, until it is two hosts'.
+func TestOvertakenElsewhere(t *testing.T) {
+	t.Parallel()
+	t.Run("others work", func(t *testing.T) {
+		t.Parallel()
+		set, _ := noLines(t)
+		b := watch(t, set)
+		b.report(1, destinationB, uplink.NoFailure)
+		b.elsewhere(0, "a", destinationA)
+		b.waitFor(0, Suspect)
+	})
+	t.Run("nothing works", func(t *testing.T) {
+		t.Parallel()
+		set, _ := noLines(t)
+		b := watch(t, set)
+		b.elsewhere(0, "a", destinationA)
+		b.waitChecks()
+		b.elsewhere(0, "a", destinationB)
+		b.waitChecks()
+		b.avoids("one host")
+		b.elsewhere(0, "c", destinationC)
+		b.waitFor(0, Suspect)
+	})
+}
+
+// All addresses and ports of one host may be that host's fault.
+func TestOneHostsFailuresAreItsOwn(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	for n := range 60 {
+		b.Attempted(uplink.Outcome{
+			Uplink: set.Uplinks()[n%3], Host: "dead.test", Failure: uplink.TimedOut, Err: errors.New("silence"),
+			Destination: []netip.AddrPort{destinationA, destinationB, destinationC}[n/3%3], Took: time.Second,
+		})
+	}
+	b.avoids("after many failures of one host")
+}
+
+// What lies on another line's own network tells nothing of this one.
+func TestNeighboursOfOthersAreNoTargets(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	b.report(0, netip.MustParseAddrPort("198.51.100.7:80"), uplink.NoFailure) // on its own network
+	b.Doubted(set.Uplinks()[1], uplink.IPv4)
+	b.waitChecks()
+	b.avoids("nothing to check with")
+	b.report(0, destinationA, uplink.NoFailure)
+	b.Doubted(set.Uplinks()[1], uplink.IPv4)
+	b.waitFor(1, Suspect)
+}
+
+// A suspect line that nothing can be checked with is given another chance after a while.
+func TestAnotherChance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		set, _ := noLines(t)
+		b := watch(t, set)
+		b.report(0, destinationA, uplink.TimedOut)
+		b.report(0, destinationB, uplink.TimedOut)
+		b.avoids("two hosts failed", 0)
+		time.Sleep(forgotten - time.Second)
+		b.avoids("a minute is not over", 0)
+		time.Sleep(checkAtLeast + time.Second)
+		synctest.Wait()
+		b.avoids("a while later")
+	})
 }
 
 // The kernel's word on a line counts at once, in each family.

@@ -23,6 +23,7 @@ func (m *Monitor) Kernel(view *uplink.View) {
 func (m *Monitor) kernel(view *uplink.View) (after []func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.view = view
 	for n := range view.Lines {
 		v := &view.Lines[n]
 		for f, family := range families {
@@ -55,7 +56,7 @@ func (m *Monitor) follow(f int, l *line, now kernelView, v *uplink.Line) []func(
 		}
 	case !before.source.IsValid():
 		// Back, but its network may not be ready. Where nothing can tell, connections have to.
-		if len(m.targets(f, l)) == 0 {
+		if len(m.targets(l)) == 0 {
 			return []func(){m.become(l, Up, "")}
 		}
 		become := m.become(l, Suspect, "it has come back, and is being checked")

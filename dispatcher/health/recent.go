@@ -38,8 +38,10 @@ func (r *recent) since(d netip.AddrPort, then time.Time) bool {
 	return false
 }
 
-// targets returns what a line is checked with: what other lines reached last, the latest first. It needs the lock.
-func (m *Monitor) targets(f int, l *line) []netip.AddrPort {
+// targets returns what a line is checked with: what other lines reached last, the latest first. What lies on another
+// line's own network is nothing to try this one with. It needs the lock.
+func (m *Monitor) targets(l *line) []netip.AddrPort {
+	f := indexOf(l.Family)
 	var found []reached
 	for n := range m.lines[f] {
 		if o := &m.lines[f][n]; o != l {
@@ -52,9 +54,18 @@ func (m *Monitor) targets(f int, l *line) []netip.AddrPort {
 		if len(targets) == maxTargets || !r.destination.IsValid() {
 			break
 		}
-		if !slices.Contains(targets, r.destination) {
+		if !m.foreign(r.destination.Addr(), l) && !slices.Contains(targets, r.destination) {
 			targets = append(targets, r.destination)
 		}
 	}
 	return targets
+}
+
+// foreign tells whether an address lies on another line's own network. It needs the lock.
+func (m *Monitor) foreign(a netip.Addr, l *line) bool {
+	if m.view == nil {
+		return false
+	}
+	neighbours := m.view.Place(a).Lines
+	return neighbours != 0 && neighbours&(1<<l.Uplink.Number) == 0
 }

@@ -1,0 +1,45 @@
+//go:build unix
+
+package dispatcher
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What the machine runs out of keeps further attempts from beginning; one under way may still win.
+func TestExhaustionLeavesOthersTheirChance(t *testing.T) {
+	t.Parallel()
+	d := New(Config{Uplinks: house(t)})
+	conn, err := new(net.Dialer).DialTCP(t.Context(), "tcp4", netip.AddrPort{}, echo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &race{d: d, host: "a", pairs: pairs{lanes: []lane{{destinations: destinations("192.0.2.1", "192.0.2.2", "192.0.2.3")}}}}
+	r.ctx, r.cancel = context.WithCancelCause(t.Context())
+	first, _ := r.take()
+	second, _ := r.take()
+	r.settle(second, nil, syscall.EMFILE, time.Second)
+	if _, more := r.take(); more || r.over || r.ctx.Err() != nil {
+		t.Errorf("a further attempt %t, over %t, %v", more, r.over, r.ctx.Err())
+	}
+	r.settle(first, conn, nil, time.Second)
+	if r.winner == nil || r.winner.tcp != conn || !r.over {
+		t.Errorf("the winner is %+v", r.winner)
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+
+	r = &race{d: d, pairs: pairs{lanes: []lane{{destinations: destinations("192.0.2.1", "192.0.2.2")}}}}
+	r.ctx, r.cancel = context.WithCancelCause(t.Context())
+	only, _ := r.take()
+	r.settle(only, nil, syscall.EMFILE, time.Second)
+	if !r.over || r.ctx.Err() == nil {
+		t.Error("nothing is under way, and the race goes on")
+	}
+}
