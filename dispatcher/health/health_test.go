@@ -211,10 +211,10 @@ func TestOvertakenAttempts(t *testing.T) {
 	b.avoids("three times", 0)
 }
 
-// elsewhere reports an attempt that was slow, at a host that another line reached at another address.
-func (b *bench) elsewhere(line int, host string, to netip.AddrPort) {
+// elsewhere reports an attempt of the first line that was slow, at a host that another line reached at another address.
+func (b *bench) elsewhere(host string, to netip.AddrPort) {
 	b.Attempted(uplink.Outcome{
-		Uplink: b.set.Uplinks()[line], Host: host, Destination: to, Failure: uplink.Canceled, Err: errors.New("canceled"),
+		Uplink: b.set.Uplinks()[0], Host: host, Destination: to, Failure: uplink.Canceled, Err: errors.New("canceled"),
 		Took: 300 * time.Millisecond, Overtaken: uplink.OvertakenElsewhere,
 	})
 }
@@ -251,19 +251,19 @@ func TestOvertakenElsewhere(t *testing.T) {
 		set, _ := noLines(t)
 		b := watch(t, set)
 		b.report(1, destinationB, uplink.NoFailure)
-		b.elsewhere(0, "a", destinationA)
+		b.elsewhere("a", destinationA)
 		b.waitFor(0, Suspect)
 	})
 	t.Run("nothing works", func(t *testing.T) {
 		t.Parallel()
 		set, _ := noLines(t)
 		b := watch(t, set)
-		b.elsewhere(0, "a", destinationA)
+		b.elsewhere("a", destinationA)
 		b.waitChecks()
-		b.elsewhere(0, "a", destinationB)
+		b.elsewhere("a", destinationB)
 		b.waitChecks()
 		b.avoids("one host")
-		b.elsewhere(0, "c", destinationC)
+		b.elsewhere("c", destinationC)
 		b.waitFor(0, Suspect)
 	})
 }

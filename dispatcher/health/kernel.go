@@ -28,14 +28,14 @@ func (m *Monitor) kernel(view *uplink.View) (after []func()) {
 		v := &view.Lines[n]
 		for f, family := range families {
 			now := kernelView{known: true, source: v.Source(family), routed: v.Routed&family != 0}
-			after = append(after, m.follow(f, &m.lines[f][n], now, v)...)
+			after = append(after, m.follow(&m.lines[f][n], now, v)...)
 		}
 	}
 	return after
 }
 
 // follow takes in what the kernel says of one line in one family.
-func (m *Monitor) follow(f int, l *line, now kernelView, v *uplink.Line) []func() {
+func (m *Monitor) follow(l *line, now kernelView, v *uplink.Line) []func() {
 	before := l.kernel
 	l.kernel = now
 	l.gone = !now.source.IsValid()
