@@ -180,14 +180,35 @@ func TestProtectRefusesLoops(t *testing.T) {
 	d := New(Config{Uplinks: house(t)})
 	d.Protect(netip.MustParseAddrPort("127.0.0.1:1080"))
 	d.Protect(netip.MustParseAddrPort("[::]:8080"))
+	d.Protect(netip.MustParseAddrPort("[::1]:1082"))
 	for target, refused := range map[string]bool{
 		"127.0.0.1:1080": true, "127.0.0.1:1081": false, "127.0.0.2:1080": false,
 		"[::1]:8080": true, "198.51.100.2:8080": true, "127.0.0.1:8080": true, "192.0.2.1:8080": false,
+		"[::1%lo]:1082": true,
 	} {
 		a := netip.MustParseAddrPort(target)
 		_, err := d.Route(t.Context(), &Request{Host: a.Addr().String(), Port: a.Port()})
 		if errors.Is(err, ErrNotAllowed) != refused {
 			t.Errorf("%s: %v, want refused %t", target, err, refused)
+		}
+	}
+}
+
+// The machine's own services are for its own programs, whatever a name says.
+func TestRemoteClientsStayOutside(t *testing.T) {
+	t.Parallel()
+	d := New(Config{Uplinks: house(t), Resolver: names(map[string][]string{"inside": {"192.0.2.1", "127.0.0.1"}})})
+	for client, here := range map[string]bool{
+		"127.0.0.1:5": true, "[::1]:5": true, "198.51.100.2:5": true, "198.51.100.9:5": false, "[2001:db8:6::9]:5": false,
+	} {
+		for host, inside := range map[string]bool{
+			"127.0.0.1": true, "127.8.8.8": true, "::1": true, "::ffff:127.0.0.1": true, "169.254.169.254": true, "fe80::1%lo": true, "inside": true,
+			"192.0.2.1": false, "198.51.100.7": false, "2001:db8::1": false,
+		} {
+			_, err := d.Route(t.Context(), &Request{Host: host, Port: 80, Client: netip.MustParseAddrPort(client)})
+			if refused := errors.Is(err, ErrNotAllowed); refused != (inside && !here) || !refused && err != nil {
+				t.Errorf("%s asks for %s: %v", client, host, err)
+			}
 		}
 	}
 }

@@ -44,3 +44,40 @@ func TestEndOfAParkedRelay(t *testing.T) {
 		}
 	}
 }
+
+// TestResetAllWaitsForNobody has a session whose client was reset after its FIN wait for a destination that takes nothing.
+func TestResetAllWaitsForNobody(t *testing.T) {
+	ended := make(chan error, 1)
+	conn, client, server := relaying(t, nil, func(err error) { ended <- err })
+	if err := server.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	// More than the server's kernel takes, less than this side's kernel does.
+	if _, err := client.Write(make([]byte, 512<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond) // the FIN is passed on
+	if err := client.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("the session has ended by itself with %v: the test waits for nothing", err)
+	case <-time.After(time.Second):
+	}
+	conn.owned.d.ResetAll()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the session goes on")
+	}
+}

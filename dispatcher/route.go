@@ -65,6 +65,12 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 				Err: fmt.Errorf("%w: %s is the gateway itself", ErrNotAllowed, dst),
 			}
 		}
+		if inner(dst.Addr()) && remote(view, req.Client.Addr()) {
+			return nil, &Error{
+				Step: StepChoose, Class: NotAllowed, Host: req.Host,
+				Err: fmt.Errorf("%w: %s is for programs on the gateway's own machine only", ErrNotAllowed, dst),
+			}
+		}
 		lines, local := eligible(view, place, dst.Addr())
 		if local {
 			direct = append(direct, dst)
@@ -84,6 +90,15 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 		return nil, noUplink(req.Host, destinations, view)
 	}
 	return route, nil
+}
+
+// inner tells whether an address stands for something else on each machine: its own services, and what trusts all that
+// comes from it, such as a cloud's metadata service.
+func inner(a netip.Addr) bool { return a.IsLoopback() || a.IsLinkLocalUnicast() }
+
+// remote tells whether a client is on another machine.
+func remote(view *uplink.View, client netip.Addr) bool {
+	return client.IsValid() && !view.Place(client).Own
 }
 
 // balance adds a lane for each uplink that reaches something, in the strategy's order.

@@ -31,20 +31,27 @@ func (c *Conn) Reset() error {
 // ResetStranded resets the sessions whose connections are Stranded, so that their applications connect anew at once: the
 // kernel would leave them to wait for many minutes. It returns how many there were.
 func (d *Dispatcher) ResetStranded(now *uplink.View) int {
-	var stranded []*Conn
+	return d.reset(func(c *Conn) bool { return c.Stranded(now) })
+}
+
+// ResetAll resets all sessions' connections, so that nothing waits for their destinations any more.
+func (d *Dispatcher) ResetAll() { d.reset(func(*Conn) bool { return true }) }
+
+func (d *Dispatcher) reset(which func(*Conn) bool) int {
+	var some []*Conn
 	d.ledger.mu.Lock()
 	for s := d.ledger.live; s != nil; s = s.next {
-		if c := s.conn.Load(); c != nil && c.Stranded(now) {
-			stranded = append(stranded, c)
+		if c := s.conn.Load(); c != nil && which(c) {
+			some = append(some, c)
 		}
 	}
 	d.ledger.mu.Unlock()
-	for _, c := range stranded {
+	for _, c := range some {
 		if err := c.Reset(); err != nil {
-			d.log.Debug("resetting a stranded connection failed", "destination", c.destination.String(), "error", err)
+			d.log.Debug("resetting a connection failed", "destination", c.destination.String(), "error", err)
 		}
 	}
-	return len(stranded)
+	return len(some)
 }
 
 // Doubt tells the Observer that the connection is silent for longer than expected.

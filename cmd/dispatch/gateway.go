@@ -95,6 +95,7 @@ func (g *gateway) listen(ctx context.Context, p plan) error {
 // close ends everything, at once. Harmless after a graceful stop.
 func (g *gateway) close() error {
 	g.server.Close()
+	g.dispatcher.ResetAll()
 	g.health.Close()
 	err := errors.Join(g.http.Close(), g.names.Close())
 	if g.routes != nil {

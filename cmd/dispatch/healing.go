@@ -31,7 +31,7 @@ func (g *gateway) newMonitor(probes []health.Probe) *health.Monitor {
 	return health.New(health.Config{
 		Uplinks: g.lines, Probes: probes, Resolve: g.names.Lookup, Logger: g.log,
 		Changed: func(s health.Status) {
-			g.http.Drop(func(c *dispatcher.Conn) bool { return c.Uplink() == s.Uplink && c.Family() == s.Family })
+			g.http.Avoid(func(c *dispatcher.Conn) bool { return c.Uplink() == s.Uplink && c.Family() == s.Family }, s.State == health.Down)
 		},
 	})
 }

@@ -63,20 +63,6 @@ func server(t *testing.T) (netip.AddrPort, *atomic.Int32) {
 	return l.Addr().(*net.TCPAddr).AddrPort(), &count
 }
 
-func (b *bench) waitFor(line int, s State) {
-	b.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		for _, got := range b.Statuses() {
-			if got.Uplink.Number == line && got.State == s {
-				return
-			}
-		}
-		if time.Now().After(end) {
-			b.t.Fatalf("line %d does not become %s: %+v", line, s, b.Statuses())
-		}
-	}
-}
-
 // A suspect line that carries a connection is up again at once, and nobody else is connected to.
 func TestCheckFindsALineAlive(t *testing.T) {
 	t.Parallel()
@@ -140,8 +126,8 @@ func TestFailedChecks(t *testing.T) {
 	b.waitFor(1, Down)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.told) != 1 {
-		t.Errorf("told %+v, want it once", b.told)
+	if len(b.told) != 2 || b.told[0].State != Suspect || b.told[1].State != Down {
+		t.Errorf("told %+v, want it suspect, then down", b.told)
 	}
 }
 

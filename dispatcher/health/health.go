@@ -51,7 +51,7 @@ type Config struct {
 	Resolve Resolve
 	// Logger takes each change of state; nil discards.
 	Logger *slog.Logger
-	// Changed, if not nil, is called after an uplink has become suspect or down, on the goroutine that found it.
+	// Changed, if not nil, is called after an uplink has become suspect, or down, on the goroutine that found it.
 	Changed func(Status)
 }
 
@@ -190,7 +190,7 @@ func (m *Monitor) tell(before, now Status) {
 	case Down:
 		m.log.LogAttrs(ctx, slog.LevelWarn, "uplink is down", attrs...)
 	}
-	if now.State != Up && before.State == Up {
+	if now.State != Up {
 		m.changed(now)
 	}
 }

@@ -90,6 +90,20 @@ func (b *bench) overtaken(line int, to netip.AddrPort) {
 	})
 }
 
+func (b *bench) waitFor(line int, s State) {
+	b.t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		for _, got := range b.Statuses() {
+			if got.Uplink.Number == line && got.State == s {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			b.t.Fatalf("line %d does not become %s: %+v", line, s, b.Statuses())
+		}
+	}
+}
+
 // avoids fails the test unless exactly these lines are avoided.
 func (b *bench) avoids(when string, lines ...int) {
 	b.t.Helper()

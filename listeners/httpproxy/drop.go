@@ -7,14 +7,29 @@ import (
 	"dispatch/dispatcher"
 )
 
-// Drop is for connections whose line does not work any more: it closes those to origins that are kept for further
-// requests, and ends the waiting on those from which no response has come, so that requests which may be repeated are
-// sent by another line.
+// Drop is for connections that are dead: it closes those to origins that are kept for further requests, and ends the
+// waiting on those from which no response has come; requests that may be repeated are sent by another line.
 func (h *Handler) Drop(which func(*dispatcher.Conn) bool) {
+	h.giveUp(which, func(*link) bool { return true })
+}
+
+// Avoid is for connections whose line seems not to work, or has been found not to (dead). It does the same as Drop, but
+// spares requests which may not be repeated: those on a line that may be alive after all, and those whose body is still
+// being taken.
+func (h *Handler) Avoid(which func(*dispatcher.Conn) bool, dead bool) {
+	h.giveUp(which, func(l *link) bool {
+		return l.repeats || dead && time.Since(time.Unix(0, l.sent.Load())) > stillSending
+	})
+}
+
+// stillSending is how long after its last progress a request is taken to be on its way.
+const stillSending = 2 * time.Second
+
+func (h *Handler) giveUp(which func(*dispatcher.Conn) bool, awaited func(*link) bool) {
 	for _, l := range h.pool.removeIf(which) {
 		h.pool.discard(l)
 	}
-	h.awaited.giveUp(which)
+	h.awaited.giveUp(func(l *link) bool { return which(l.conn) && awaited(l) })
 }
 
 // removeIf takes out the idle links whose connections are named.
@@ -55,11 +70,12 @@ func (a *awaited) init(d *dispatcher.Dispatcher) {
 	a.dispatcher, a.links = d, make(map[*link]struct{})
 }
 
-func (a *awaited) add(l *link) {
+// add takes in a link whose request may be repeated, or not.
+func (a *awaited) add(l *link, repeats bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.links[l] = struct{}{}
-	l.awaited, l.doubted = time.Now(), false
+	l.awaited, l.doubted, l.repeats = time.Now(), false, repeats
 	if !a.looking {
 		a.looking = true
 		time.AfterFunc(lookEvery, a.look)
@@ -91,12 +107,12 @@ func (a *awaited) look() {
 	}
 }
 
-// giveUp ends the waiting on the links whose connections are named.
-func (a *awaited) giveUp(which func(*dispatcher.Conn) bool) {
+// giveUp ends the waiting on some links.
+func (a *awaited) giveUp(which func(*link) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for l := range a.links {
-		if which(l.conn) {
+		if which(l) {
 			l.givenUp.Store(true)
 			l.interrupt()
 		}

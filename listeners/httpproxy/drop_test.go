@@ -89,6 +89,47 @@ func TestDropEndsWhatMayNotBeRepeated(t *testing.T) {
 	}
 }
 
+// A line that is only suspect costs no request that may not be repeated; one that is dead does.
+func TestAvoidSparesWhatMayNotBeRepeated(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	o, awaited := silentOnce(t)
+	client := f.client()
+	client.send(get(o))
+	client.response("GET")
+	f.sessions(1) // the connection is kept now
+	client.send("POST " + o.url() + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab")
+	await(t, awaited)
+	f.handler.Avoid(all, false)
+	f.handler.Avoid(all, true) // its body has only just been taken
+	time.Sleep(stillSending / 2)
+	f.handler.Avoid(all, false)
+	if n := len(f.records.with("session closed")); n != 1 {
+		t.Errorf("%d sessions have ended, want one", n)
+	}
+	time.Sleep(stillSending)
+	f.handler.Avoid(all, true)
+	if resp, _ := client.response("POST"); resp.StatusCode != http.StatusBadGateway {
+		t.Errorf("%s", resp.Status)
+	}
+}
+
+func TestAvoidRepeatsWhatMayBe(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	o, awaited := silentOnce(t)
+	client := f.client()
+	client.send(get(o))
+	client.response("GET")
+	f.sessions(1)
+	client.send(get(o))
+	await(t, awaited)
+	f.handler.Avoid(all, false)
+	if resp, body := client.response("GET"); resp.StatusCode != http.StatusOK || body != "hello" {
+		t.Errorf("%s, %q", resp.Status, body)
+	}
+}
+
 // Only the connections that are named go.
 func TestDropLeavesOthersAlone(t *testing.T) {
 	t.Parallel()

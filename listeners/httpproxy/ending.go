@@ -98,6 +98,9 @@ func (x *exchange) finish() (whole bool) {
 	}
 	if l := x.link; cause == nil && sent && x.session != nil && !x.resp.Close && l.br.Buffered() == 0 && x.unwatch() {
 		l.end()
+		if authenticatesConnection(x.in.Header) {
+			l.key, x.client.owner = ownKeyOf(x.client, &x.session.Request), true
+		}
 		x.h.pool.put(l)
 	} else {
 		x.drop(cause)

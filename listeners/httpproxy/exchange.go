@@ -95,7 +95,7 @@ func (x *exchange) RoundTrip(_ *http.Request, _ *goproxy.ProxyCtx) (*http.Respon
 	connectionOf(x.out, x.upgrade, x.trailers)
 	var err error
 	if x.upgrade != "" {
-		err = x.fetchOnce()
+		err = x.fetchAlone()
 	} else {
 		x.session = x.h.dispatcher.Begin(x.request)
 		err = x.fetch()
@@ -118,9 +118,16 @@ func (x *exchange) fetch() error {
 	if x.body != nil || !idempotent(x.in.Method) {
 		limit = x.h.limits.unsafeIdle
 	}
-	l := x.h.pool.take(keyOf(route.Uplink(), &x.session.Request), limit)
-	for retry := false; ; retry = true {
+	var l *link
+	if x.client.owner {
+		l = x.h.pool.take(ownKeyOf(x.client, &x.session.Request), idleTimeout)
+	}
+	if l == nil {
+		l = x.h.pool.take(keyOf(route.Uplink(), &x.session.Request), limit)
+	}
+	for opened := 0; ; {
 		if l == nil {
+			opened++
 			conn, err := x.h.dispatcher.Connect(ctx, route, x.session)
 			if err != nil {
 				return err
@@ -135,7 +142,7 @@ func (x *exchange) fetch() error {
 		}
 		left := ctx.Err() != nil
 		cause := x.because(err)
-		again := !retry && !left && x.repeatable(err)
+		again := opened < maxOpened && !left && x.repeatable(err)
 		x.drop(cause)
 		if !again {
 			return cause
@@ -150,26 +157,35 @@ func (x *exchange) fetch() error {
 	}
 }
 
-// fetchOnce is fetch for a request that offers to switch protocols: its connection is used for nothing else, and
+// maxOpened is how many connections are opened for one request.
+const maxOpened = 2
+
+// fetchAlone is fetch for a request that offers to switch protocols: its connection is used for nothing else, and
 // brings a session that a tunnel can take over.
-func (x *exchange) fetchOnce() error {
-	conn, err := x.h.dispatcher.Dial(x.in.Context(), x.request)
-	if err != nil {
-		return err
-	}
-	if err := x.try(&link{conn: conn, buffers: &x.h.buffers}); err != nil {
+func (x *exchange) fetchAlone() error {
+	for opened := 1; ; opened++ {
+		conn, err := x.h.dispatcher.Dial(x.in.Context(), x.request)
+		if err != nil {
+			return err
+		}
+		err = x.try(&link{conn: conn, buffers: &x.h.buffers})
+		if err == nil {
+			return nil
+		}
+		again := opened < maxOpened && x.in.Context().Err() == nil && x.repeatable(err)
 		cause := x.because(err)
 		x.drop(cause)
-		return cause
+		if !again {
+			return cause
+		}
 	}
-	return nil
 }
 
 // try sends the request through l and reads the response's head.
 func (x *exchange) try(l *link) error {
 	x.link = l
 	l.begin()
-	x.h.awaited.add(l)
+	x.h.awaited.add(l, x.body == nil && idempotent(x.in.Method))
 	defer x.h.awaited.remove(l)
 	x.unwatch = context.AfterFunc(x.in.Context(), l.interrupt)
 	if x.body != nil {

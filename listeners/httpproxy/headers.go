@@ -36,3 +36,10 @@ func idempotent(method string) bool {
 	}
 	return false
 }
+
+// authenticatesConnection tells whether a request logs its connection on, not just itself: what follows on that
+// connection is taken to be the same user's (RFC 4559 section 6; NTLM does alike).
+func authenticatesConnection(h http.Header) bool {
+	scheme, _, _ := strings.Cut(h.Get("Authorization"), " ")
+	return strings.EqualFold(scheme, "NTLM") || strings.EqualFold(scheme, "Negotiate")
+}

@@ -49,7 +49,7 @@ type limits struct {
 
 func defaultLimits() limits {
 	return limits{
-		ended: 2 * time.Second, linger: 500 * time.Millisecond, proceed: time.Second, unsafeIdle: 2 * time.Second,
+		ended: 30 * time.Second, linger: 500 * time.Millisecond, proceed: time.Second, unsafeIdle: 2 * time.Second,
 	}
 }
 

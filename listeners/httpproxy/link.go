@@ -31,11 +31,13 @@ type link struct {
 	// beforeRead is called before a read that may have to wait; nil for nothing to do.
 	beforeRead func() error
 
-	givenUp atomic.Bool // its line is taken for dead
+	sent    atomic.Int64 // when the origin's side last took something; Unix nanoseconds
+	givenUp atomic.Bool  // its line is taken for dead
 
 	// Of the awaited, under their lock.
 	awaited time.Time // since when
 	doubted bool      // its line has been, for that
+	repeats bool      // the request may be sent again
 
 	// Of the pool, under its lock.
 	idle     bool
@@ -91,6 +93,9 @@ func (l *link) Read(p []byte) (int, error) {
 func (l *link) Write(p []byte) (int, error) {
 	n, err := l.conn.Write(p)
 	l.written += int64(n)
+	if n > 0 {
+		l.sent.Store(time.Now().UnixNano())
+	}
 	return n, err
 }
 

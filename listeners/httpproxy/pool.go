@@ -29,13 +29,19 @@ const (
 
 // key is what links can stand in for each other with: the line they leave by and the host they were opened for.
 type key struct {
-	uplink *uplink.Uplink // nil: direct
+	uplink *uplink.Uplink // nil: direct, or whichever
 	host   string
 	port   uint16
+	client *client // whose alone it is; nil: anybody's
 }
 
 func keyOf(u *uplink.Uplink, req *dispatcher.Request) key {
-	return key{u, strings.ToLower(req.Host), req.Port}
+	return key{uplink: u, host: strings.ToLower(req.Host), port: req.Port}
+}
+
+// ownKeyOf is for a link that only one client may use.
+func ownKeyOf(c *client, req *dispatcher.Request) key {
+	return key{host: strings.ToLower(req.Host), port: req.Port, client: c}
 }
 
 // pool keeps the idle links. A link is in it only while no request uses it.

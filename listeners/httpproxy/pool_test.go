@@ -62,6 +62,47 @@ func TestPoolReuses(t *testing.T) {
 	}
 }
 
+// A connection that a client has logged on is that client's alone, and it gets no other.
+func TestPoolKeepsLoggedOnConnectionsApart(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"NTLM", "negotiate"} {
+		f := start(t, fixtureConfig{})
+		o := newOrigin(t, func(p *peer) {
+			user := "nobody"
+			for {
+				req, err := http.ReadRequest(p.br)
+				if err != nil {
+					return
+				}
+				if given := req.Header.Get("Authorization"); given != "" {
+					user = given
+				}
+				p.send(ok(user))
+			}
+		})
+		requests := 0
+		asks := func(client *peer, want string, fields ...string) {
+			t.Helper()
+			client.send(get(o, fields...))
+			if _, body := client.response("GET"); body != want {
+				t.Errorf("taken for %q, want %q", body, want)
+			}
+			requests++
+			f.sessions(requests) // the connection is kept now
+		}
+		alice, bob := f.client(), f.client()
+		asks(bob, "nobody")
+		asks(alice, scheme+" alice", "Authorization: "+scheme+" alice")
+		asks(alice, scheme+" alice")
+		asks(bob, "nobody")
+		time.Sleep(2 * watchAfter)
+		asks(alice, scheme+" alice")
+		asks(bob, scheme+" bob", "Authorization: "+scheme+" bob")
+		asks(alice, scheme+" alice")
+		asks(f.client(), "nobody")
+	}
+}
+
 // What could not be repeated does not go out on a connection that its server may be closing.
 func TestPoolIsNotForUnsafeRequestsWhenOld(t *testing.T) {
 	t.Parallel()

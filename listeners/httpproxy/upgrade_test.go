@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"dispatch/dispatcher"
@@ -45,6 +46,33 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("the record says %v", r)
 		}
 		f.eventually("no client is left", func() bool { return f.clients() == 0 })
+	}
+}
+
+// An offer to switch whose connection dies before an answer is made again, by another connection, once.
+func TestUpgradeIsRepeated(t *testing.T) {
+	t.Parallel()
+	for deaths, status := range map[int32]string{1: "101", 2: "502"} {
+		f := start(t, fixtureConfig{})
+		var count atomic.Int32
+		o := newOrigin(t, func(p *peer) {
+			p.head()
+			if count.Add(1) <= deaths {
+				p.reset()
+				return
+			}
+			p.send(switching)
+			echo(p)
+		})
+		client := f.client()
+		client.send(upgradeTo(o, "websocket"))
+		if head := client.head(); !strings.HasPrefix(head, "HTTP/1.1 "+status) {
+			t.Errorf("%d connections died: %q", deaths, head)
+		}
+		if n := count.Load(); n != 2 {
+			t.Errorf("%d connections died: %d were made", deaths, n)
+		}
+		client.end()
 	}
 }
 

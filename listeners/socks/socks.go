@@ -4,7 +4,9 @@ package socks
 
 import (
 	"context"
+	"io"
 	"log/slog"
+	"time"
 
 	"dispatch/dispatcher"
 	"dispatch/listeners"
@@ -35,10 +37,25 @@ func (h *Handler) ServeConn(ctx context.Context, conn *listeners.Conn) {
 	if h.serve(ctx, conn) {
 		return
 	}
+	linger(conn)
 	if err := conn.Close(); err != nil {
 		h.log.Debug("closing a client's connection failed", "client", conn.Client().String(), "error", err)
 	}
 }
+
+// linger sends a FIN and waits a little for the client's. Closing with input unread, such as what the client already
+// meant for its destination, would make the kernel send a reset, which destroys an answer that has not been read yet.
+// Whatever fails here ends the waiting.
+func linger(conn *listeners.Conn) {
+	if conn.CloseWrite() == nil && conn.SetReadDeadline(time.Now().Add(lingerFor)) == nil {
+		_, _ = io.CopyN(io.Discard, conn, lingerBytes)
+	}
+}
+
+const (
+	lingerFor   = 500 * time.Millisecond
+	lingerBytes = 1 << 20
+)
 
 // serve reports whether the copying has begun.
 func (h *Handler) serve(ctx context.Context, conn *listeners.Conn) bool {
