@@ -400,6 +400,24 @@ func TestRefusedPort(t *testing.T) {
 }
 
 // A client may take its time between the bytes of a handshake, but not for ever.
+// A refused client gets its answer and a clean end, though it has sent ahead what nobody reads: a reset could overtake
+// the answer.
+func TestRefusalIsNoReset(t *testing.T) {
+	t.Parallel()
+	at := serveSOCKS(t, gateway(t, nil))
+	for _, request := range [][]byte{ask5(1, "unknown.test", 80), ask5(9, "127.0.0.1", 80), ask4("unknown.test", 80, "")} {
+		client := connect(t, at)
+		send(t, client, append(request, make([]byte, 256<<10)...))
+		if err := client.CloseWrite(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+		if answer, err := io.ReadAll(client); err != nil || len(answer) < 8 {
+			t.Errorf("got % x, %v", answer, err)
+		}
+	}
+}
+
 func TestHandshakeInPiecesAndItsTimeout(t *testing.T) {
 	t.Parallel()
 	server := answers(t, echo)
