@@ -76,7 +76,10 @@ func TestResetAllWaitsForNobody(t *testing.T) {
 	}
 	conn.owned.d.ResetAll()
 	select {
-	case <-ended:
+	case err := <-ended:
+		if err == nil {
+			t.Error("the session is told to have ended well")
+		}
 	case <-time.After(10 * time.Second):
 		t.Error("the session goes on")
 	}
