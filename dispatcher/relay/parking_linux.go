@@ -110,15 +110,27 @@ func (l *parkingLot) unlink(f *flow) {
 	f.prev, f.next = nil, nil
 }
 
-// sweep asks those to park that have moved nothing since it last came by.
+// sweep asks those to park that have moved nothing since it last came by. It ends those that could not, because they
+// wait for their receiver, and whose client has broken its connection: nobody else would notice.
 func (l *parkingLot) sweep() {
+	for _, f := range l.look() {
+		f.session.brokenBehind(f)
+	}
+}
+
+// look returns flows that are to be ended.
+func (l *parkingLot) look() (orphans []*flow) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for f := l.awake; f != nil; f = f.next {
 		moved := f.moved.Load()
-		if moved == f.seen && !f.asked && !f.hurried {
+		switch {
+		case moved != f.seen || f.hurried:
+		case !f.asked:
 			// An error means that it is closed, which its goroutine sees by itself.
 			f.asked = f.src.conn.SetReadDeadline(longAgo) == nil
+		case f.from == Client && f.src.isBroken():
+			orphans = append(orphans, f)
 		}
 		f.seen = moved
 	}
@@ -126,12 +138,33 @@ func (l *parkingLot) sweep() {
 	l.stirred = false
 	if l.sweeping {
 		time.AfterFunc(l.every, l.sweep)
-		return
+		return orphans
 	}
 	// All is quiet: nobody has to wait for this.
 	if l.ended >= tidyAfter {
 		l.ended = 0
 		go debug.FreeOSMemory()
+	}
+	return orphans
+}
+
+// isBroken tells whether the kernel knows no peer of the connection any more, while it is open on our side.
+func (e *end) isBroken() (broken bool) {
+	err := e.raw.Control(func(fd uintptr) { broken = !hasPeer(int(fd)) })
+	return err == nil && broken
+}
+
+// brokenBehind ends the session because the source of f is gone while f waits for its receiver. The receiver's side
+// is not told of what had been sent before: it has not taken it for a while, and may never.
+func (s *Session) brokenBehind(f *flow) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.ending || s.other(f).ending {
+		return // it is gone as it should be, or the session is ending anyway
+	}
+	s.fail(f.readError(errReset))
+	if f.dst.conn.SetWriteDeadline(longAgo) != nil {
+		f.dst.reset()
 	}
 }
 

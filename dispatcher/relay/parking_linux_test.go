@@ -308,3 +308,47 @@ func TestHurriedWhileAsked(t *testing.T) {
 		t.Errorf("ended with %v, %v before the time", err, time.Until(by))
 	}
 }
+
+// TestResetBehindAStalledUpload has a client break its connection while the relay waits for a destination that takes
+// nothing more, and may never.
+func TestResetBehindAStalledUpload(t *testing.T) {
+	t.Parallel()
+	for name, e := range map[string]*engine{"buffered": bufferedEngine(), "spliced": splicedEngine()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, e, whole)
+			poured := r.client.pour()
+			before, at := int64(-1), time.Now()
+			eventually(t, "the upload to stall", func() bool {
+				if up := r.session.up.moved.Load(); up != before {
+					before, at = up, time.Now()
+				}
+				return time.Since(at) > 300*time.Millisecond
+			})
+			r.client.reset()
+			if err := <-poured; err == nil {
+				t.Error("the client poured on")
+			}
+			r.endsReset(Client)
+			r.server.getsReset(0)
+		})
+	}
+}
+
+// TestHalfOpenUploadIsNotBroken has a client that is gone as it should be: both sides have said all, and the destination
+// takes its time to read.
+func TestHalfOpenUploadIsNotBroken(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, parkingEngine(), whole)
+	r.server.fin()
+	r.client.getsFIN(0)
+	data := pattern(3, 8<<20)
+	go func() {
+		r.client.send(data)
+		r.client.fin()
+	}()
+	time.Sleep(500 * time.Millisecond)
+	r.server.gets(data)
+	r.server.getsFIN(0)
+	r.endsClean()
+}
