@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -91,6 +92,53 @@ func (k *kernel) installed() (has installed, err error) {
 	return has, nil
 }
 
+// assign gives each policy a table: the one it has, or the first that leads no other source another way out.
+func (i installed) assign(policies []policy) {
+	for n := range policies {
+		p := &policies[n]
+		p.variant = i.variantOf(*p)
+		for v := 0; v < variants && i.contradicts(*p, policies[:n], policies[n+1:]); v++ {
+			p.variant = v
+		}
+	}
+}
+
+// variantOf returns the variant that the policy's rules lead to now; 0 where there are none.
+func (i installed) variantOf(p policy) int {
+	for _, r := range i.rules {
+		if r.Table >= tableBase && sourceOf(r) == p.source {
+			p.variant = (r.Table - tableBase) / tablesPerSlot / slots
+			if p.table() == r.Table {
+				return p.variant
+			}
+		}
+	}
+	return 0
+}
+
+// contradicts tells whether the policy's table has another way out: an earlier policy's, or that of what stays as it is.
+func (i installed) contradicts(p policy, earlier, later []policy) bool {
+	own := p.routes()
+	differs := func(r netlink.Route) bool {
+		return r.Table == p.table() && slices.ContainsFunc(own, func(o netlink.Route) bool {
+			return o.Family == r.Family && destination(o) == destination(r) && routeKey(o) != routeKey(r)
+		})
+	}
+	replaced := []netip.Addr{p.source}
+	for _, q := range earlier {
+		if replaced = append(replaced, q.source); slices.ContainsFunc(q.routes(), differs) {
+			return true
+		}
+	}
+	for _, q := range later {
+		replaced = append(replaced, q.source)
+	}
+	stays := func(r netlink.Rule) bool {
+		return r.Table == p.table() && familyOf(r.Family) == p.family() && !slices.Contains(replaced, sourceOf(r))
+	}
+	return slices.ContainsFunc(i.rules, stays) && slices.ContainsFunc(i.routes, differs)
+}
+
 // reconcile plans the steps from what is there to what the policies say. Of what is there, only what doomed says is
 // ever removed. Rules go before the routes they lead to, and come after them.
 func (c *Change) reconcile(has installed, policies []policy, doomedRule func(netlink.Rule) bool, doomedRoute func(netlink.Route) bool) {
@@ -161,6 +209,14 @@ func routeKey(r netlink.Route) string {
 	}
 	r.Flags &= int(netlink.FLAG_ONLINK)
 	return fmt.Sprintf("%d %s", r.LinkIndex, ipCommand(familyOf(r.Family), routeWords(r, "")))
+}
+
+// destination is where the route leads, as text: the kernel leaves "everywhere" out.
+func destination(r netlink.Route) string {
+	if r.Dst == nil {
+		r.Dst = ipNet(everything(familyOf(r.Family)))
+	}
+	return r.Dst.String()
 }
 
 func familyOf(number int) uplink.Family {

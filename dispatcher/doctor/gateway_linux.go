@@ -24,26 +24,35 @@ type gateway struct {
 // client noted down, and among its neighbours. What this program has installed itself comes last.
 func (k *kernel) findGateway(leases leases, interfaces []uplink.Interface, l *line, f uplink.Family) (gateway, bool) {
 	var ours gateway
+	var ways []gateway
 	found := k.bound(far(f)[0], l.source[f], l.iface.Index)
 	if found.isDefault(f) {
 		way := gateway{addr: found.gateway, onlink: found.flags&unix.RTNH_F_ONLINK != 0, origin: "its default route"}
-		if _, own := slotOfTable(found.table); !own {
-			return way, true
+		if _, own := slotOfTable(found.table); own {
+			ours = way
+		} else {
+			ways = append(ways, way)
 		}
-		ours = way
 	}
 	routes, err := k.routes(f, netlink.Route{LinkIndex: l.iface.Index}, netlink.RT_FILTER_OIF)
 	if err != nil {
 		routes = nil // a table that cannot be read is one source less
 	}
-	if way, ok := bestDefault(l, f, routes); ok {
-		return way, true
+	ways = append(ways, defaults(l, f, routes)...)
+	// An interface may have an address from each of several routers: the line's is the one on its own network.
+	for _, way := range ways {
+		if l.adjoins(f, way.addr) {
+			return way, true
+		}
+	}
+	if len(ways) > 0 {
+		return ways[0], true
 	}
 	if l.alone() {
 		return gateway{origin: "it has but one other end, which needs no router's address"}, true
 	}
 	if f == uplink.IPv4 {
-		if lease, ok := leases.of(l.Interface, l.iface.Index); ok && l.adjoins(lease.router) {
+		if lease, ok := leases.of(l.Interface, l.iface.Index); ok && l.adjoins(f, lease.router) {
 			return gateway{addr: lease.router, origin: lease.origin}, true
 		}
 	}
@@ -53,14 +62,14 @@ func (k *kernel) findGateway(leases leases, interfaces []uplink.Interface, l *li
 	if way, ok := neighbourRouter(interfaces, l, f); ok {
 		return way, true
 	}
-	if addr, ok := hostRouter(routes); ok && l.adjoins(addr) {
+	if addr, ok := hostRouter(routes); ok && l.adjoins(f, addr) {
 		return gateway{addr: addr, origin: "the route to a single host by it, as VPNs make one"}, true
 	}
 	return ours, ours.origin != ""
 }
 
-// bestDefault returns the default route of any table, the main one's first and then by metric, save our own.
-func bestDefault(l *line, f uplink.Family, routes []netlink.Route) (way gateway, ok bool) {
+// defaults lists the default routes of all tables, the main one's first and then by metric, save our own.
+func defaults(l *line, f uplink.Family, routes []netlink.Route) (ways []gateway) {
 	slices.SortStableFunc(routes, func(a, b netlink.Route) int {
 		aside := func(r netlink.Route) int { return min(1, max(r.Table-unix.RT_TABLE_MAIN, unix.RT_TABLE_MAIN-r.Table)) }
 		return cmp.Or(cmp.Compare(aside(a), aside(b)), cmp.Compare(a.Priority, b.Priority))
@@ -69,24 +78,24 @@ func bestDefault(l *line, f uplink.Family, routes []netlink.Route) (way gateway,
 		if _, own := slotOfTable(r.Table); own || r.Type != unix.RTN_UNICAST || prefixLength(r) > suppressed(f) {
 			continue
 		}
-		way = gateway{
+		way := gateway{
 			addr: gatewayOf(r.Gw, r.Via), onlink: r.Flags&unix.RTNH_F_ONLINK != 0,
 			origin: "the routing table " + strconv.Itoa(r.Table),
 		}
 		if way.addr.IsValid() || l.alone() {
-			return way, true
+			ways = append(ways, way)
 		}
 	}
-	return gateway{}, false
+	return ways
 }
 
 // alone tells whether the link has but one other end.
 func (l *line) alone() bool { return l.link.Flags&net.FlagPointToPoint != 0 }
 
-// adjoins tells whether an address is on a network of the line's interface.
-func (l *line) adjoins(addr netip.Addr) bool {
+// adjoins tells whether an address is on the network of the line's source.
+func (l *line) adjoins(f uplink.Family, addr netip.Addr) bool {
 	for _, a := range l.iface.Addresses {
-		if addr.IsValid() && a.Prefix.Masked().Contains(addr) {
+		if network := a.Prefix.Masked(); network.Contains(addr) && network.Contains(l.source[f]) {
 			return true
 		}
 	}
@@ -110,7 +119,7 @@ func (k *kernel) routerAmong(l *line, f uplink.Family) (found netip.Addr, ok boo
 	}
 	for _, n := range list {
 		addr, valid := netip.AddrFromSlice(n.IP)
-		if !valid || n.Flags&netlink.NTF_ROUTER == 0 || n.State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) != 0 || !l.adjoins(addr.Unmap()) {
+		if !valid || n.Flags&netlink.NTF_ROUTER == 0 || n.State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) != 0 || !l.adjoins(f, addr.Unmap()) {
 			continue
 		}
 		// One router may be known by its link-local and by a global address; routers go by the former.
@@ -132,7 +141,7 @@ func neighbourRouter(interfaces []uplink.Interface, l *line, f uplink.Family) (g
 			continue
 		}
 		_, same := sameNetwork(l.iface, other, f)
-		if r, ok := other.DefaultRoute(f); same && ok && l.adjoins(r.Gateway) {
+		if r, ok := other.DefaultRoute(f); same && ok && l.adjoins(f, r.Gateway) {
 			return gateway{addr: r.Gateway, origin: "the default route of " + other.Name + " on the same network"}, true
 		}
 	}

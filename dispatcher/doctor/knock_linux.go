@@ -146,7 +146,7 @@ func (k *kernel) neighbourState(l *line, addr netip.Addr) int {
 func (e *examination) explainDeadGateway(l *line, f uplink.Family, r uplink.DefaultRoute) {
 	l.broken[f] = true
 	lease, ok := e.leases.of(l.Interface, l.iface.Index)
-	if f == uplink.IPv4 && ok && lease.router != r.Gateway && l.adjoins(lease.router) {
+	if f == uplink.IPv4 && ok && lease.router != r.Gateway && l.adjoins(f, lease.router) {
 		there := e.kernel.bound(far(f)[0], l.source[f], l.iface.Index)
 		command := "route replace default via " + lease.router.String() + " dev " + quote(l.Interface)
 		if there.table != unix.RT_TABLE_MAIN && there.table != 0 {

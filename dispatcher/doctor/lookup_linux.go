@@ -24,6 +24,9 @@ func (e *examination) examineRoutes(l *line, f uplink.Family, connectErr error) 
 		l.broken[f] = true
 		l.pass(CheckRules, f, "no rule discards what leaves by it")
 		e.explainNoRoute(l, f)
+	case e.explainOthersRouter(l, f, there):
+		l.broken[f] = true
+		l.pass(CheckRules, f, "no rule discards what leaves by it")
 	default:
 		l.route[f] = uplink.DefaultRoute{Family: f, Gateway: there.gateway, Metric: there.metric}
 		l.pass(CheckRules, f, "no rule discards what leaves by it")
@@ -103,6 +106,22 @@ func (e *examination) explainNoRoute(l *line, f uplink.Family) {
 		by = " " + way.origin
 	}
 	l.fail(CheckRoute, f, e.policyCommands(l.iface, l.source[f], way), "%s has no default route, so %s;%s", l.Interface, happens, by)
+}
+
+// explainOthersRouter finds the router on the source's own network where the route is by one of the interface's other
+// networks, which has no reason to let the source through; false where there is none.
+func (e *examination) explainOthersRouter(l *line, f uplink.Family, there answer) bool {
+	if !there.gateway.IsValid() || l.adjoins(f, there.gateway) {
+		return false
+	}
+	way, ok := e.kernel.findGateway(e.leases, e.interfaces, l, f)
+	if !ok || way.addr == there.gateway || !l.adjoins(f, way.addr) {
+		return false
+	}
+	l.fail(CheckRoute, f, e.policyCommands(l.iface, l.source[f], way),
+		"connections from %s leave by the router %s of another network; its own network has the router %s, says %s",
+		l.source[f], there.gateway, way.addr, way.origin)
+	return true
 }
 
 // explainDiscard finds the rule that is to blame for a lack of routes; false where there is none. The kernel's own answer

@@ -29,6 +29,9 @@ const (
 	// it has to be remembered anywhere: 209000007 is the administrator's for interface 7.
 	tableBase     = protocol * 1_000_000
 	tablesPerSlot = 1_000_000
+	// variants is how many tables an owner can have for one interface, whose addresses may be of different routers:
+	// 225000007 is the administrator's second for interface 7. There are not more lines than this.
+	variants = 64
 )
 
 // policy is what makes connections from one source leave by one interface, and passes their replies whatever rp_filter
@@ -36,6 +39,7 @@ const (
 // before, or others than this program could no longer reach the source from networks behind other interfaces.
 type policy struct {
 	slot    int
+	variant int
 	device  string
 	index   int
 	source  netip.Addr
@@ -47,7 +51,7 @@ type policy struct {
 
 func (p policy) family() uplink.Family { return uplink.FamilyOf(p.source) }
 
-func (p policy) table() int { return tableBase + p.slot*tablesPerSlot + p.index }
+func (p policy) table() int { return tableBase + (p.variant*slots+p.slot)*tablesPerSlot + p.index }
 
 // slotOf tells which owner a rule belongs to; false where it is none of ours.
 func slotOf(r netlink.Rule) (int, bool) {
@@ -58,7 +62,7 @@ func slotOf(r netlink.Rule) (int, bool) {
 // slotOfTable does so for a route.
 func slotOfTable(table int) (int, bool) {
 	n := (table - tableBase) / tablesPerSlot
-	return n, table > tableBase && n < slots
+	return n % slots, table > tableBase && n < slots*variants
 }
 
 // routes in the order in which they have to be made.
@@ -114,7 +118,9 @@ func (e *examination) policyCommands(i *uplink.Interface, source netip.Addr, way
 	if err != nil {
 		has = installed{} // then all commands are printed
 	}
-	c.install(has, newPolicy(e.interfaces, i, source, way, 0))
+	policies := []policy{newPolicy(e.interfaces, i, source, way, 0)}
+	has.assign(policies)
+	c.install(has, policies[0])
 	return c.Commands
 }
 

@@ -29,11 +29,10 @@ func CanChangeRoutes() error {
 func PlanFix(specs []uplink.Spec) (*Change, error) {
 	return plan(specs, nil, func(c *Change, has installed, policies []policy) {
 		// An address has one policy; the one it had before, perhaps by another interface, is replaced. So is a table's
-		// former route.
+		// former route, where it would not lead another address elsewhere.
 		replaced := make(map[netip.Addr]bool)
-		tables := make(map[int]bool)
 		for _, p := range policies {
-			replaced[p.source], tables[p.table()] = true, true
+			replaced[p.source] = true
 		}
 		c.reconcile(has, policies, func(r netlink.Rule) bool {
 			slot, _ := slotOf(r)
@@ -105,6 +104,7 @@ func plan(specs []uplink.Spec, r *Routes, reconcile func(*Change, installed, []p
 	var policies []policy
 	for _, l := range e.lines {
 		if !l.Chosen {
+			c.Missing = append(c.Missing, e.passedOver(l)...)
 			continue
 		}
 		if l.iface == nil || !l.iface.Up || len(l.source) == 0 {
@@ -126,8 +126,26 @@ func plan(specs []uplink.Spec, r *Routes, reconcile func(*Change, installed, []p
 			policies = append(policies, newPolicy(e.interfaces, l.iface, l.source[f], way, slot))
 		}
 	}
+	has.assign(policies)
 	reconcile(c, has, policies)
 	return c, nil
+}
+
+// passedOver tells of the families in which a line that `start` would not use could be one, if its user named it.
+func (e *examination) passedOver(l *line) (list []Missing) {
+	for _, f := range families {
+		if !l.source[f].IsValid() {
+			continue
+		}
+		if _, routed := l.iface.DefaultRoute(f); routed {
+			continue
+		}
+		if _, ok := e.kernel.findGateway(e.leases, e.interfaces, l, f); ok {
+			list = append(list, Missing{Uplink: l.Uplink, Family: f, Problem: "'start' would not use it: " + l.Reason +
+				"; to make it a line, name it: dispatch doctor --fix " + quote(l.Uplink)})
+		}
+	}
+	return list
 }
 
 // Routes are the policy routes of one running process. Two processes at a time do not touch each other's: each has a
