@@ -9,6 +9,9 @@ import (
 // off disables a kind of listener.
 const off = "off"
 
+// loopback is this machine, for itself only.
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
 // parseListen reads the addresses of one kind of listener. An empty host becomes host; "off" alone means none.
 func parseListen(flag string, texts []string, host netip.Addr) ([]netip.AddrPort, error) {
 	var out []netip.AddrPort
@@ -47,7 +50,7 @@ func parseAddrPort(flag, text string, host netip.Addr) (netip.AddrPort, error) {
 	case hostText == "":
 		return netip.AddrPortFrom(host, uint16(port)), nil
 	case hostText == "localhost":
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)), nil
+		return netip.AddrPortFrom(loopback, uint16(port)), nil
 	case hostText == "*":
 		return netip.AddrPort{}, usagef("%s: '*' opens the proxy to everyone who reaches this machine; if that is meant, write 0.0.0.0:%s or [::]:%s", flag, portText, portText)
 	}

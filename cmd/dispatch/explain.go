@@ -19,25 +19,31 @@ import (
 
 type explainCommand struct {
 	Target  string   `arg:"" name:"host:port" help:"Where a connection is to go: example.com:443, [2001:db8::1]:443."`
-	Uplinks []string `arg:"" optional:"" name:"uplink" help:"The uplinks, as for start."`
-	Gateway string   `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Take the lines' states from the gateway that listens for HTTP here (default ${default})."`
+	Uplinks []string `arg:"" optional:"" name:"uplink" help:"The uplinks, as for start. Without any: those of the running gateway, or those start would use."`
+	Gateway string   `default:":8080" placeholder:"ADDR" help:"Where the running gateway listens on this machine; it tells its lines and their states (default ${default})."`
 	DNS     string   `name:"dns" placeholder:"SERVER,..." help:"Ask these DNS servers, as for start."`
 }
 
 // Run tells which way a connection would take, and why. It asks for the host's addresses, and connects to nothing else.
 func (c *explainCommand) Run(ctx context.Context, to terminal) (err error) {
-	req, servers, specs, err := c.understand()
+	q, err := c.understand()
 	if err != nil {
 		return err
+	}
+	states, silence := ask(ctx, q.gateway)
+	specs, gone := q.specs, []string(nil)
+	if len(specs) == 0 && len(states.Lines) > 0 {
+		if specs, gone, err = states.specs(); err != nil {
+			return err
+		}
 	}
 	lines, err := chooseUplinks(specs)
 	if err != nil {
 		return err
 	}
-	states, silence := ask(ctx, c.Gateway)
 	var d *dispatcher.Dispatcher
 	names, err := resolver.New(resolver.Config{
-		Servers:   servers,
+		Servers:   q.servers,
 		Dialer:    func() resolver.DialFunc { return d.ServerDialer() },
 		Reachable: func(addr netip.Addr) bool { return d.Reaches(addr) },
 	})
@@ -52,18 +58,21 @@ func (c *explainCommand) Run(ctx context.Context, to terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	route, err := d.Route(ctx, &req)
+	route, err := d.Route(ctx, &q.request)
+	if errors.Is(err, dispatcher.ErrNoUplink) {
+		return errors.Join(err, printLines(to.out, view, nil, gone))
+	}
 	if err != nil {
-		return errors.Join(err, printLines(to.out, view, nil))
+		return err
 	}
 	if err := printRoute(to.out, view, route, avoided); err != nil {
 		return err
 	}
-	return errors.Join(printLines(to.out, view, route), printStates(to.out, c.Gateway, states, silence))
+	return errors.Join(printLines(to.out, view, route, gone), printStates(to.out, q.gateway, states, silence))
 }
 
 // printStates tells what a running gateway has found out about its lines.
-func printStates(out io.Writer, gateway string, s status, silence error) error {
+func printStates(out io.Writer, gateway netip.AddrPort, s status, silence error) error {
 	if silence != nil {
 		_, err := fmt.Fprintf(out, "the lines' states are not known, for no gateway tells them at %s (%v); all are taken for up\n", gateway, silence)
 		return err
@@ -80,21 +89,40 @@ func printStates(out io.Writer, gateway string, s status, silence error) error {
 	return w.Flush()
 }
 
-func (c *explainCommand) understand() (req dispatcher.Request, servers []netip.AddrPort, specs []uplink.Spec, err error) {
+// question is what the user has asked.
+type question struct {
+	request dispatcher.Request
+	servers []netip.AddrPort
+	specs   []uplink.Spec
+	gateway netip.AddrPort
+}
+
+func (c *explainCommand) understand() (q question, err error) {
 	host, port, err := net.SplitHostPort(c.Target)
 	number, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || portErr != nil || host == "" || number == 0 {
-		return req, nil, nil, usagef("%q is not HOST:PORT; write one such as example.com:443", c.Target)
+		return q, usagef("%q is not HOST:PORT; write one such as example.com:443", c.Target)
 	}
+	q.request = dispatcher.Request{Host: host, Port: uint16(number)}
 	if c.DNS != "" {
-		if servers, err = resolver.ParseServers(c.DNS); err != nil {
-			return req, nil, nil, usagef("--dns: %w", err)
+		if q.servers, err = resolver.ParseServers(c.DNS); err != nil {
+			return q, usagef("--dns: %w", err)
 		}
 	}
-	if specs, err = uplink.ParseSpecs(c.Uplinks); err != nil {
-		return req, nil, nil, &usageError{err}
+	if q.specs, err = uplink.ParseSpecs(c.Uplinks); err != nil {
+		return q, &usageError{err}
 	}
-	return dispatcher.Request{Host: host, Port: uint16(number)}, servers, specs, nil
+	q.gateway, err = c.parseGateway()
+	return q, err
+}
+
+// parseGateway reads the address of a gateway as it was given to --http or --socks.
+func (c *explainCommand) parseGateway() (netip.AddrPort, error) {
+	at, err := parseAddrPort("--gateway", c.Gateway, loopback)
+	if err == nil && at.Port() == 0 {
+		err = usagef("--gateway: %q: nothing listens on port 0; write the port that 'dispatch start' printed", c.Gateway)
+	}
+	return reachable(at), err
 }
 
 // printRoute tells the order in which a first connection would try.
@@ -142,7 +170,7 @@ func shareOf(u *uplink.Uplink, sum int) string {
 }
 
 // printLines tells of the lines that are not on the route, and why. A nil route has none.
-func printLines(out io.Writer, view *uplink.View, route *dispatcher.Route) error {
+func printLines(out io.Writer, view *uplink.View, route *dispatcher.Route, gone []string) error {
 	used := make(map[*uplink.Uplink]bool)
 	wanted, direct := uplink.Family(0), false
 	if route != nil {
@@ -169,6 +197,9 @@ func printLines(out io.Writer, view *uplink.View, route *dispatcher.Route) error
 			why = "it has only " + l.Families.String()
 		}
 		left = append(left, fmt.Sprintf("  %s\t%s\n", l.Uplink.Name(), why))
+	}
+	for _, name := range gone {
+		left = append(left, fmt.Sprintf("  %s\tthe machine does not have it now\n", name))
 	}
 	if len(left) == 0 {
 		return nil

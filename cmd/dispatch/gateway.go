@@ -160,7 +160,7 @@ func printStart(to terminal, g *gateway, log string) error {
 func reachable(at netip.AddrPort) netip.AddrPort {
 	switch at.Addr() {
 	case netip.IPv4Unspecified(), netip.IPv6Unspecified():
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
+		return netip.AddrPortFrom(loopback, at.Port())
 	}
 	return at
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -454,6 +455,15 @@ func TestExplainTakesTheStates(t *testing.T) {
 	for _, pattern := range []string{`1\. +wan2 +weight 1 +share 50.0 %`, `2\. +wan3`, `3\. +wan1 +weight 1 +if all else fails`, `wan1 +ipv4 +(suspect|down) since .*: `, `wan2 +ipv4 +up since`, `wan1 +ipv6 +up since`} {
 		find(t, out.String(), "("+pattern+")")
 	}
+	// Without uplinks, the gateway's are taken; a port alone is this machine's.
+	out.Reset()
+	args = []string{"explain", "--gateway", strings.TrimPrefix(p.http, "127.0.0.1"), server4 + ":443"}
+	if code := run(args, terminal{&out, &errs}); code != exitOK {
+		t.Fatalf("exit code %d, %s", code, &errs)
+	}
+	for _, pattern := range []string{`3\. +wan1 +weight 1 +if all else fails`, `wan1 +ipv4 +(suspect|down) since`} {
+		find(t, out.String(), "("+pattern+")")
+	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.http+"/status", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -465,6 +475,25 @@ func TestExplainTakesTheStates(t *testing.T) {
 	}
 	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusNotFound {
 		t.Errorf("under the name of a site: %s, %v", resp.Status, err)
+	}
+}
+
+// The gateway's lines have its weights, also those that are gone now, and it is asked at each of its own addresses.
+func TestExplainTakesTheGatewaysLines(t *testing.T) {
+	lab := world(t, netlab.Config{})
+	own := lab.Uplink(0).IPv4.Addr().String()
+	p := start(t, "--http", own+":0", "wan1@5", lab.Uplink(1).IPv4.Addr().String()+"@3", "wan3@2")
+	lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
+	p.when(t, time.Time{}, "uplink is down", `"203.0.113.2"`)
+	var out, errs bytes.Buffer
+	for _, at := range []string{find(t, p.text(), `(127\.0\.0\.1:[0-9]+)`), find(t, p.text(), "("+regexp.QuoteMeta(own)+":[0-9]+)")} {
+		out.Reset()
+		if code := run([]string{"explain", "--gateway", at, server4 + ":443"}, terminal{&out, &errs}); code != exitOK {
+			t.Fatalf("exit code %d, %s", code, &errs)
+		}
+		for _, pattern := range []string{`1\. +wan1 +weight 5 +share 71.4 %`, `2\. +wan3 +weight 2 +share 28.6 %`, `not by\n +203.0.113.2 +the machine does not have it now`, `203.0.113.2 +ipv4 +down since`} {
+			find(t, out.String(), "("+pattern+")")
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
+	"strings"
 	"time"
 
 	"dispatch/dispatcher"
@@ -43,10 +45,10 @@ func (g *gateway) status() any {
 const askWithin = time.Second
 
 // ask gets the status of the gateway that listens for HTTP at an address.
-func ask(ctx context.Context, gateway string) (s status, err error) {
+func ask(ctx context.Context, gateway netip.AddrPort) (s status, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gateway+"/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gateway.String()+"/status", nil)
 	if err != nil {
 		return status{}, err
 	}
@@ -64,6 +66,33 @@ func ask(ctx context.Context, gateway string) (s status, err error) {
 		return status{}, fmt.Errorf("its answer is none of dispatch's: %w", err)
 	}
 	return s, nil
+}
+
+// specs are the lines that the gateway has, as its user named them, and those of them that the machine does not have now.
+func (s status) specs() (specs []uplink.Spec, gone []string, err error) {
+	table, seen := new(uplink.Table), make(map[string]bool)
+	for _, l := range s.Lines { // one for each family
+		if seen[l.Uplink] {
+			continue
+		}
+		seen[l.Uplink] = true
+		spec := uplink.Spec{Name: l.Uplink, Weight: l.Weight}
+		if addr, err := netip.ParseAddr(l.Uplink); err == nil {
+			spec = uplink.Spec{Addr: addr, Weight: l.Weight}
+		}
+		switch _, err := uplink.NewSet(table, []uplink.Spec{spec}); {
+		case err == nil:
+			specs = append(specs, spec)
+		case errors.Is(err, uplink.ErrNoMatch):
+			gone = append(gone, l.Uplink)
+		default:
+			return nil, nil, fmt.Errorf("look for the gateway's line %s: %w", l.Uplink, err)
+		}
+	}
+	if len(specs) == 0 {
+		return nil, nil, fmt.Errorf("the machine has none of the gateway's lines now: %s", strings.Join(gone, ", "))
+	}
+	return specs, gone, nil
 }
 
 // asTold avoids the lines that a gateway has said not to be up.

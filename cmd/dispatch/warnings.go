@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"dispatch/dispatcher/doctor"
@@ -10,6 +11,14 @@ import (
 
 // examineWithin bounds the look at the lines that start takes; it contacts nobody, so it needs a fraction of this.
 const examineWithin = 200 * time.Millisecond
+
+// word is a line's name as one word of a command: those of Windows have spaces.
+func word(name string) string {
+	if strings.ContainsAny(name, " *()&;'") {
+		return `"` + name + `"`
+	}
+	return name
+}
 
 // warnOfLines says which lines will not work, as far as can be seen without asking anybody.
 func (g *gateway) warnOfLines(ctx context.Context, to terminal) {
@@ -30,7 +39,7 @@ func (g *gateway) warnOfLines(ctx context.Context, to terminal) {
 				family += ": "
 			}
 			g.log.Warn("line will not work", "uplink", l.Uplink, "family", f.Family, "check", f.Check, "problem", f.Text)
-			if _, err := fmt.Fprintf(to.err, "warning: %s: %s%s; 'dispatch doctor %[1]s' tells more\n", l.Uplink, family, f.Text); err != nil {
+			if _, err := fmt.Fprintf(to.err, "warning: %s: %s%s; 'dispatch doctor %s' tells more\n", l.Uplink, family, f.Text, word(l.Uplink)); err != nil {
 				g.log.Warn("printing failed", "error", err)
 			}
 		}

@@ -175,11 +175,15 @@ func (e *examination) examineBinding(ctx context.Context, l *line, f uplink.Fami
 // examineMTU: 1280 is what IPv6 demands of every link (RFC 8200 section 5), 576 what every IPv4 host takes in (RFC 791).
 func examineMTU(l *line) {
 	mtu, ethernet := l.link.MTU, l.iface.Kind == uplink.KindEthernet || l.iface.Kind == uplink.KindWiFi
+	var usual []string // others, such as tunnels, have what their carrier leaves them
+	if ethernet {
+		usual = setMTU(l.Interface)
+	}
 	switch {
 	case mtu < 576, mtu < 1280 && len(l.iface.Addresses) > 0 && l.wants(uplink.IPv6):
-		l.warn(CheckMTU, 0, setMTU(l.Interface), "packets of at most %d bytes fit; IPv6 needs 1280, and some servers do not cope with less", mtu)
+		l.warn(CheckMTU, 0, usual, "packets of at most %d bytes fit; IPv6 needs 1280, and some servers do not cope with less", mtu)
 	case mtu > 1500 && ethernet:
-		l.warn(CheckMTU, 0, setMTU(l.Interface), "it sends packets of up to %d bytes, which only works when everything on its network does; 1500 is usual", mtu)
+		l.warn(CheckMTU, 0, usual, "it sends packets of up to %d bytes, which only works when everything on its network does; 1500 is usual", mtu)
 	default:
 		l.pass(CheckMTU, 0, "packets of up to %d bytes fit", mtu)
 	}

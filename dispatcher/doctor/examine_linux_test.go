@@ -99,6 +99,25 @@ func TestLinesThatWereNotChosen(t *testing.T) {
 	}
 }
 
+// What the kernel has learned a while ago is not told as if it were so now.
+func TestGatewayThatHasJustDied(t *testing.T) {
+	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4}})
+	server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
+	reaches(t, "wan1", server, "198.51.100.2")
+	for silent, want := range map[bool]string{false: "the gateway 198.51.100.1 answers", true: "the gateway 198.51.100.1 has answered within the last minute"} {
+		lab.SilenceAll(0, silent)
+		report, err := doctor.Examine(t.Context(), specs(t, "wan1"), doctor.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range report.Lines[0].Findings {
+			if f.Check == doctor.CheckGateway && f.Text != want {
+				t.Errorf("silent is %v: %q, want %q", silent, f.Text, want)
+			}
+		}
+	}
+}
+
 func TestQuickIsQuickAndAsksNobody(t *testing.T) {
 	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{}, {NoDefault4: true}, {RPFilter: 1}, {}}})
 	lab.SilenceAll(3, true)

@@ -18,6 +18,9 @@ const (
 	answerTime = 4 * time.Second
 	// doubtTime is for a neighbour that it has known: it waits five seconds for a sign of life before it asks.
 	doubtTime = 10 * time.Second
+	// moment is for a neighbour that has answered within the last minute: the kernel does not ask such a one again, so it
+	// is the knock alone that counts.
+	moment = time.Second
 	// lookAgain is the time between two looks at the neighbour table.
 	lookAgain = 20 * time.Millisecond
 )
@@ -51,7 +54,13 @@ func (e *examination) examineGateways(ctx context.Context) {
 // examineGateway returns the function that notes what it has found.
 func (e *examination) examineGateway(ctx context.Context, l *line, f uplink.Family, r uplink.DefaultRoute) func() {
 	state := e.kernel.neighbourState(l, r.Gateway)
-	if e.GatewayTimeout >= 0 && state&(netlink.NUD_NOARP|netlink.NUD_PERMANENT) == 0 {
+	if e.GatewayTimeout >= 0 && state&netlink.NUD_REACHABLE != 0 {
+		ctx, cancel := context.WithTimeout(ctx, moment)
+		defer cancel()
+		if !knock(ctx, l, doorOf(l, r.Gateway)) {
+			return func() { l.pass(CheckGateway, f, "the gateway %s has answered within the last minute", r.Gateway) }
+		}
+	} else if e.GatewayTimeout >= 0 && state&(netlink.NUD_NOARP|netlink.NUD_PERMANENT) == 0 {
 		timeout := e.GatewayTimeout
 		if timeout == 0 {
 			timeout = answerTime
@@ -81,12 +90,8 @@ func (e *examination) examineGateway(ctx context.Context, l *line, f uplink.Fami
 func (e *examination) provoke(ctx context.Context, l *line, gw netip.Addr, timeout time.Duration) int {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	to := gw
-	if gw.IsLinkLocalUnicast() {
-		to = gw.WithZone(zoneOf(l))
-	}
 	ended := make(chan bool, 1)
-	go func() { ended <- knock(ctx, l, netip.AddrPortFrom(to, discardPort)) }()
+	go func() { ended <- knock(ctx, l, doorOf(l, gw)) }()
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
 	knocking := ended
@@ -109,6 +114,14 @@ func (e *examination) provoke(ctx context.Context, l *line, gw netip.Addr, timeo
 			}
 		}
 	}
+}
+
+// doorOf is where a gateway is knocked at.
+func doorOf(l *line, gw netip.Addr) netip.AddrPort {
+	if gw.IsLinkLocalUnicast() {
+		gw = gw.WithZone(zoneOf(l))
+	}
+	return netip.AddrPortFrom(gw, discardPort)
 }
 
 // settle waits for a knock that has been called off; nil is none.

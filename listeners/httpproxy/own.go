@@ -40,15 +40,24 @@ func (h *Handler) serveOwn(w http.ResponseWriter, r *http.Request) {
 
 const statusPath = "/status"
 
-// sameMachine tells whether a program of this machine asks, by an address of this machine. A page in a browser could ask
-// as well, but only under the name of a site: that it is sent here by that site's DNS makes it none of ours.
+// sameMachine tells whether a program of this machine asks, by an address of this machine: such a connection comes from
+// loopback, or from the address it goes to. A page in a browser could ask as well, but only under the name of a site:
+// that it is sent here by that site's DNS makes it none of ours.
 func sameMachine(r *http.Request, c *client) bool {
 	u, err := url.Parse("http://" + r.Host)
-	if err != nil || !c.Client().Addr().IsLoopback() {
+	if err != nil {
+		return false
+	}
+	var own netip.Addr
+	if local, ok := c.LocalAddr().(*net.TCPAddr); ok {
+		own = local.AddrPort().Addr().Unmap()
+	}
+	ours := func(addr netip.Addr) bool { return addr.IsLoopback() || addr.IsValid() && addr == own }
+	if !ours(c.Client().Addr()) {
 		return false
 	}
 	addr, err := netip.ParseAddr(u.Hostname())
-	return err == nil && addr.IsLoopback() || u.Hostname() == "localhost"
+	return err == nil && ours(addr) || u.Hostname() == "localhost"
 }
 
 func (h *Handler) replyStatus(w http.ResponseWriter, r *http.Request) {
