@@ -44,6 +44,10 @@ func (c *Conn) Relay(client net.Conn, done func(error)) {
 	s.Start()
 }
 
+// Go is the statement go f(), on a goroutine that may have run something else before. Serving a client calls deeply, and
+// a new goroutine has its stack grown and copied several times on the way.
+func Go(f func()) { relay.Go(f) }
+
 // Wake makes a relay notice that the client's connection has been closed. Without a relay it does nothing.
 func (c *Conn) Wake() {
 	if s := c.relaying.Load(); s != nil {

@@ -5,6 +5,8 @@ import (
 	"net"
 	"runtime/debug"
 	"time"
+
+	"dispatch/dispatcher"
 )
 
 // The wait after a failed accept: from short, for a single aborted connection, to a second, while the process is
@@ -49,7 +51,7 @@ func (s *Server) welcome(l *listener, tcp *net.TCPConn) {
 		s.closeConn(c)
 		return
 	}
-	go s.serve(l, c)
+	dispatcher.Go(func() { s.serve(l, c) })
 }
 
 // serve finds out what the client speaks and hands it to that protocol's handler.

@@ -54,13 +54,13 @@ func (s *Session) Wake() { s.engine.lot.wake(&s.up, &s.down) }
 // carry gives f a goroutine.
 func (s *Session) carry(f *flow) {
 	if f == &s.up {
-		go s.runUp()
+		Go(s.runUp)
 	} else {
-		go s.runDown()
+		Go(s.runDown)
 	}
 }
 
-// runUp and runDown are the goroutines. They have names for the stack dumps' sake.
+// runUp and runDown are what the goroutines run. They have names for the stack dumps' sake.
 func (s *Session) runUp() { s.run(&s.up) }
 
 func (s *Session) runDown() { s.run(&s.down) }
