@@ -74,6 +74,9 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// Closed tells whether this side has closed the connection.
+func (c *Conn) Closed() bool { return c.closed.Load() }
+
 // CloseRead shuts down the receiving side.
 func (c *Conn) CloseRead() error { return c.tcp.CloseRead() }
 

@@ -245,6 +245,26 @@ func TestClientLeavesWhileItIsSentTo(t *testing.T) {
 // Close ends everything at once, and says so in the records.
 func TestClose(t *testing.T) {
 	t.Parallel()
+	t.Run("handler", func(t *testing.T) {
+		f := testClose(t, func(f *fixture) error { return f.handler.Close() })
+		late := f.client()
+		if _, err := late.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err == nil {
+			if rest, _ := late.rest(); rest != "" {
+				t.Errorf("after Close came %q", rest)
+			}
+		}
+	})
+	t.Run("server first", func(t *testing.T) {
+		testClose(t, func(f *fixture) error {
+			f.server.Close()
+			return f.handler.Close()
+		})
+	})
+}
+
+func testClose(t *testing.T, closeAll func(f *fixture) error) *fixture {
+	t.Helper()
+	t.Parallel()
 	f := start(t, fixtureConfig{})
 	arrived := make(chan struct{}, 3)
 	o := newOrigin(t, func(p *peer) {
@@ -263,7 +283,7 @@ func TestClose(t *testing.T) {
 	for range 3 {
 		<-arrived
 	}
-	if err := f.handler.Close(); err != nil { // the harder case: the server has not been closed
+	if err := closeAll(f); err != nil {
 		t.Error(err)
 	}
 	for _, client := range []*peer{getting, posting, tunnelling} {
@@ -278,12 +298,7 @@ func TestClose(t *testing.T) {
 	if n := f.clients(); n != 0 {
 		t.Errorf("%d clients are left", n)
 	}
-	late := f.client()
-	if _, err := late.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err == nil {
-		if rest, _ := late.rest(); rest != "" {
-			t.Errorf("after Close came %q", rest)
-		}
-	}
+	return f
 }
 
 // A graceful shutdown closes idle connections, and lets a response end.

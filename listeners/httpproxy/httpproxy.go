@@ -220,8 +220,8 @@ func (h *Handler) Close() error {
 	h.ended = true
 	close(h.closed)
 	for c := range h.clients {
-		c.cancel()
 		h.logClose(c.Abort())
+		c.cancel() // after the reset: whoever sees it first may end the connection as if all were said
 	}
 	for conn := range h.tunnels {
 		h.logClose(conn.Abort())
