@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,9 +77,9 @@ func (s status) specs() (specs []uplink.Spec, gone []string, err error) {
 			continue
 		}
 		seen[l.Uplink] = true
-		spec := uplink.Spec{Name: l.Uplink, Weight: l.Weight}
-		if addr, err := netip.ParseAddr(l.Uplink); err == nil {
-			spec = uplink.Spec{Addr: addr, Weight: l.Weight}
+		spec, err := uplink.ParseSpec(l.Uplink + "@" + strconv.Itoa(l.Weight))
+		if err != nil {
+			return nil, nil, fmt.Errorf("the answer is none of dispatch's: %w", err)
 		}
 		switch _, err := uplink.NewSet(table, []uplink.Spec{spec}); {
 		case err == nil:

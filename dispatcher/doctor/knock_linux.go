@@ -55,7 +55,11 @@ func (e *examination) examineGateways(ctx context.Context) {
 func (e *examination) examineGateway(ctx context.Context, l *line, f uplink.Family, r uplink.DefaultRoute) func() {
 	state := e.kernel.neighbourState(l, r.Gateway)
 	if e.GatewayTimeout >= 0 && state&netlink.NUD_REACHABLE != 0 {
-		ctx, cancel := context.WithTimeout(ctx, moment)
+		timeout := moment
+		if e.GatewayTimeout > 0 {
+			timeout = min(timeout, e.GatewayTimeout)
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		if !knock(ctx, l, doorOf(l, r.Gateway)) {
 			return func() { l.pass(CheckGateway, f, "the gateway %s has answered within the last minute", r.Gateway) }

@@ -16,10 +16,9 @@ const (
 )
 
 // goroutines are kept for a moment after what they have run, for whoever comes
-// next. A session's goroutines live for milliseconds and call deeply: a new one
-// has its stack grown and copied several times, which costs more than all else
-// that a gateway does for a short connection by itself. The zero value is ready
-// to use.
+// next. Those of a short session live for milliseconds and call deeply: a new
+// one has its stack grown and copied several times, which was a tenth of what a
+// connection cost. The zero value is ready to use.
 type goroutines struct {
 	mu      sync.Mutex
 	idle    []chan func() // whoever was busy last comes last, and is taken first
