@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"dispatch/dispatcher/uplink"
@@ -68,8 +69,7 @@ func (m *Monitor) recover(l *line) {
 		if !m.sleepUntil(m.checked(l).Add(checkEvery)) {
 			return
 		}
-		began := m.begin(l)
-		if m.conclude(l, m.try(l, n), n, began) {
+		if m.checkOnce(l, n) {
 			return
 		}
 		timer := time.NewTimer(min(checkEvery<<min(n, 10), checkAtLeast))
@@ -102,19 +102,38 @@ func (m *Monitor) checked(l *line) time.Time {
 	return l.checked
 }
 
-func (m *Monitor) begin(l *line) time.Time {
+// checkOnce makes the nth check of a line in a row, and returns whether it needs no further one.
+func (m *Monitor) checkOnce(l *line, n int) (done bool) {
+	ctx, cancel := context.WithTimeout(m.ctx, checkTimeout)
+	defer cancel()
+	began := m.begin(l, cancel)
+	err := m.try(ctx, l, n)
+	m.log.Debug("checked an uplink", "uplink", l.Uplink.Name(), "family", l.Family.String(), "took", time.Since(began), "error", err)
+	return m.conclude(l, err, n, began)
+}
+
+func (m *Monitor) begin(l *line, cancel context.CancelFunc) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l.checked = time.Now()
+	l.checked, l.outdated, l.cancel = time.Now(), false, cancel
 	return l.checked
 }
 
+// outdate ends the check under way, if there is one: the kernel has changed what it is about. A line's address comes
+// before its default route, and a connection that was begun between the two would not see the route for three seconds:
+// the kernel holds back its first packet until nobody has answered for the destination on the line's own network, and
+// repeats none that it holds (Linux, skb_still_in_host_queue). It needs the lock.
+func (l *line) outdate() {
+	if l.checking && l.cancel != nil {
+		l.outdated = true
+		l.cancel()
+	}
+}
+
 // try makes the nth check of a line in a row; nil means that it works.
-func (m *Monitor) try(l *line, n int) error {
-	ctx, cancel := context.WithTimeout(m.ctx, checkTimeout)
-	defer cancel()
-	if len(m.probes) > 0 {
-		return m.probes[n%len(m.probes)].through(ctx, l.Uplink, l.Family, m.resolve)
+func (m *Monitor) try(ctx context.Context, l *line, n int) error {
+	if probes := m.probesFor(l); len(probes) > 0 {
+		return probes[n%len(probes)].through(ctx, l.Uplink, l.Family, m.resolve)
 	}
 	targets, doubtful := m.known(l)
 	switch {
@@ -127,6 +146,16 @@ func (m *Monitor) try(l *line, n int) error {
 		return &doubtError{*doubtful, err}
 	}
 	return nil
+}
+
+// probesFor returns the probes to check a line with: where a login is asked for, those that can tell when it is not any more.
+func (m *Monitor) probesFor(l *line) []Probe {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l.login {
+		return slices.DeleteFunc(slices.Clone(m.probes), func(p Probe) bool { return !p.seesLogin() })
+	}
+	return m.probes
 }
 
 // known is what a line can be checked with: what works by others, and, while it is up, what it was last slow to reach.
@@ -170,10 +199,12 @@ func (m *Monitor) conclude(l *line, err error, n int, began time.Time) (done boo
 	m.mu.Lock()
 	var after func()
 	var doubt *doubtError
+	l.login = l.login || !l.outdated && errors.Is(err, errLogin)
 	switch {
 	case m.ctx.Err() != nil, l.gone:
 		done = true
-	case l.State == Up && l.worked.After(began):
+	case l.outdated: // the next one tells
+	case l.State == Up && l.worked.After(began) && !l.login:
 		done = true // whatever came of it, the line has carried something since
 	case err == nil:
 		done = true

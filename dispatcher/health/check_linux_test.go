@@ -16,16 +16,19 @@ import (
 	"dispatch/dispatcher/uplink"
 )
 
-// loopbackLines are two uplinks that work, both on the loopback interface.
-func loopbackLines(t *testing.T) *uplink.Set {
-	t.Helper()
-	table := &uplink.Table{List: func() ([]uplink.Interface, error) {
+func loopbackTable() *uplink.Table {
+	return &uplink.Table{List: func() ([]uplink.Interface, error) {
 		return []uplink.Interface{{
 			Index: 1, Name: "lo", Kind: uplink.KindLoopback, Up: true,
 			Addresses: []uplink.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}},
 		}}, nil
 	}}
-	set, err := uplink.NewSet(table, []uplink.Spec{{Name: "lo", Weight: 1}, {Addr: netip.MustParseAddr("127.0.0.1"), Weight: 1}})
+}
+
+// loopbackLines are two uplinks that work, both on the loopback interface.
+func loopbackLines(t *testing.T) *uplink.Set {
+	t.Helper()
+	set, err := uplink.NewSet(loopbackTable(), []uplink.Spec{{Name: "lo", Weight: 1}, {Addr: netip.MustParseAddr("127.0.0.1"), Weight: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,4 +208,100 @@ func TestProbes(t *testing.T) {
 	status.Store(http.StatusOK)
 	b.waitFor(0, Up)
 	b.waitFor(1, Up)
+}
+
+// Where a login is asked for everything seems to connect: neither that nor a TCP probe speaks for the line.
+func TestLoginPageIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	var open atomic.Bool
+	watched, asked := make(chan *bench, 1), make(chan struct{}, 100)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !open.Load() {
+			b := <-watched
+			b.report(0, destinationA, uplink.NoFailure) // while the check is under way
+			watched <- b
+			w.WriteHeader(http.StatusNetworkAuthenticationRequired)
+		}
+		asked <- struct{}{}
+	}))
+	defer s.Close()
+	var probes []Probe
+	for _, text := range []string{"tcp" + strings.TrimPrefix(s.URL, "http"), s.URL} {
+		p, err := ParseProbe(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		probes = append(probes, p)
+	}
+	set, err := uplink.NewSet(loopbackTable(), []uplink.Spec{{Name: "lo", Weight: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := watch(t, set, probes...)
+	watched <- b
+	for range 2 { // the second check would be the TCP probe's turn
+		select {
+		case <-asked:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the page is not asked for")
+		}
+	}
+	b.waitFor(0, Down)
+	b.report(0, destinationB, uplink.NoFailure)
+	b.report(0, destinationB, uplink.Refused)
+	b.avoids("while a login is needed", 0)
+	open.Store(true)
+	b.Doubted(set.Uplinks()[0], uplink.IPv4)
+	b.waitFor(0, Up)
+	b.report(0, destinationA, uplink.NoFailure)
+	b.avoids("after the login")
+}
+
+// A check is ended, and made anew, when the kernel changes what it is about.
+func TestKernelEndsACheck(t *testing.T) {
+	t.Parallel()
+	var routed atomic.Bool
+	asked, ended := make(chan struct{}), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if !routed.Load() {
+			close(asked)
+			<-r.Context().Done()
+			close(ended)
+		}
+	}))
+	defer s.Close()
+	p, err := ParseProbe(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := loopbackTable()
+	list := table.List
+	table.List = func() ([]uplink.Interface, error) {
+		all, err := list()
+		if routed.Load() {
+			all[0].DefaultRoutes = []uplink.DefaultRoute{{Family: uplink.IPv4, Gateway: netip.MustParseAddr("127.0.0.2")}}
+		}
+		return all, err
+	}
+	set, err := uplink.NewSet(table, []uplink.Spec{{Name: "lo", Weight: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := watch(t, set, p)
+	<-asked
+	routed.Store(true)
+	table.Invalidate()
+	view, err := set.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now()
+	b.Kernel(view)
+	<-ended
+	if took := time.Since(before); took > checkTimeout/2 {
+		t.Errorf("the check went on for %v", took)
+	}
+	b.avoids("after a check that says nothing")
+	b.waitChecks()
+	b.avoids("after the next one")
 }

@@ -59,6 +59,8 @@ func (m *Monitor) attempted(o uplink.Outcome) (after []func()) {
 	defer m.mu.Unlock()
 	l := &m.lines[f][o.Uplink.Number]
 	switch {
+	case l.login && (o.Failure == uplink.NoFailure || o.Failure.Blame() == uplink.BlameDestination):
+		return nil // whoever asks for the login answered; only a probe tells when that is over
 	case o.Failure == uplink.NoFailure:
 		return m.connected(f, l, o)
 	case o.Failure.Blame() == uplink.BlameDestination:

@@ -45,7 +45,8 @@ type Status struct {
 type Config struct {
 	// Uplinks are the lines to watch over.
 	Uplinks *uplink.Set
-	// Probes are the user's own targets for checks. With none, checks go to destinations that lately worked.
+	// Probes are the user's own targets for checks, each asked when the one before has failed, those of HTTP first. With
+	// none, checks go to destinations that lately worked.
 	Probes []Probe
 	// Resolve turns the probes' host names into addresses; needed with probes only.
 	Resolve Resolve
@@ -81,11 +82,14 @@ type line struct {
 	suspicion
 	recent   recent
 	kernel   kernelView
-	gone     bool          // the kernel says it cannot be used
-	worked   time.Time     // when it last carried something
-	checked  time.Time     // when its last check began
-	checking bool          // a goroutine checks it
-	hurry    chan struct{} // makes that goroutine check soon; of capacity 1
+	gone     bool               // the kernel says it cannot be used
+	login    bool               // a page that asks for a login answers in everybody's place: what connects proves nothing
+	worked   time.Time          // when it last carried something
+	checked  time.Time          // when its last check began
+	checking bool               // a goroutine checks it
+	cancel   context.CancelFunc // ends its last check
+	outdated bool               // that check was ended so
+	hurry    chan struct{}      // makes that goroutine check soon; of capacity 1
 }
 
 // families are the indices of what is kept by family.
@@ -100,7 +104,7 @@ func indexOf(f uplink.Family) int {
 
 // New makes a Monitor that takes all uplinks for up, but those that the kernel says cannot be used. The caller closes it.
 func New(c Config) *Monitor {
-	m := &Monitor{set: c.Uplinks, probes: c.Probes, resolve: c.Resolve, log: c.Logger, changed: c.Changed}
+	m := &Monitor{set: c.Uplinks, probes: inOrder(c.Probes), resolve: c.Resolve, log: c.Logger, changed: c.Changed}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -163,7 +167,7 @@ func (m *Monitor) become(l *line, s State, reason string) (after func()) {
 	bit, avoid := uint64(1)<<l.Uplink.Number, &m.avoid[indexOf(l.Family)]
 	if s == Up {
 		avoid.And(^bit)
-		l.suspicion = suspicion{}
+		l.suspicion, l.login = suspicion{}, false
 	} else {
 		avoid.Or(bit)
 	}

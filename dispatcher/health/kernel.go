@@ -39,6 +39,10 @@ func (m *Monitor) follow(l *line, now kernelView, v *uplink.Line) []func() {
 	before := l.kernel
 	l.kernel = now
 	l.gone = !now.source.IsValid()
+	if before != now {
+		l.outdate()
+		l.login = false // it may be another network now
+	}
 	switch {
 	case l.gone:
 		reason := v.Problem

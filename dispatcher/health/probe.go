@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"dispatch/dispatcher/uplink"
@@ -54,6 +55,24 @@ func ParseProbe(text string) (Probe, error) {
 
 // String returns the probe as it was written.
 func (p Probe) String() string { return p.text }
+
+// seesLogin tells whether the probe can tell the target from a login page in its place.
+func (p Probe) seesLogin() bool { return p.target.Scheme == "http" }
+
+// inOrder puts those first that tell more.
+func inOrder(probes []Probe) []Probe {
+	ordered := slices.Clone(probes)
+	slices.SortStableFunc(ordered, func(a, b Probe) int {
+		switch {
+		case a.seesLogin() == b.seesLogin():
+			return 0
+		case a.seesLogin():
+			return -1
+		}
+		return 1
+	})
+	return ordered
+}
 
 // through tries the probe by one uplink, in one family; nil means that it works.
 func (p Probe) through(ctx context.Context, u *uplink.Uplink, family uplink.Family, resolve Resolve) error {
