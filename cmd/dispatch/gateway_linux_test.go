@@ -493,9 +493,19 @@ func TestStartTellsWhatItDoes(t *testing.T) {
 
 func TestStartWithoutArgumentsTakesTheLinesWithARoute(t *testing.T) {
 	world(t, netlab.Config{Uplinks: []netlab.Uplink{{}, {NoDefault4: true, NoDefault6: true}, {NoDefault6: true}}})
+	// Unlike wan2, which is a veth as containers have them, this looks like a card.
+	for _, command := range []string{"link add lan1 link wan1 type macvlan mode bridge", "link set lan1 up", "addr add 192.0.2.2/24 dev lan1"} {
+		if out, err := exec.CommandContext(t.Context(), "ip", strings.Fields(command)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v, %s", command, err, out)
+		}
+	}
 	p := start(t)
+	p.logged(t, 1, "interface is not used", `"interface":"lan1"`)
+	p.signal(t, os.Interrupt)
+	<-p.ended
 	find(t, p.text(), `(wan1 +weight 1 +50\.0 %)`)
 	find(t, p.text(), `(wan3 +weight 1 +50\.0 %)`)
+	find(t, p.text(), "(not used: lan1: no default route; 'dispatch doctor lan1' tells more)")
 	if strings.Contains(p.text(), "wan2") {
 		t.Errorf("wan2 has no default route:\n%s", p.text())
 	}

@@ -138,6 +138,9 @@ func (c *startCommand) Run(ctx context.Context, cli *commands, to terminal) (err
 		return err
 	}
 	g.warnOfLines(ctx, to)
+	if len(p.specs) == 0 {
+		g.tellMissed(to)
+	}
 	return g.serve(p.grace, to, end, snapshot)
 }
 

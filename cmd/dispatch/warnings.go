@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dispatch/dispatcher/doctor"
+	"dispatch/dispatcher/uplink"
 )
 
 // examineWithin bounds the look at the lines that start takes; it contacts nobody, so it needs a fraction of this.
@@ -42,6 +43,22 @@ func (g *gateway) warnOfLines(ctx context.Context, to terminal) {
 			if _, err := fmt.Fprintf(to.err, "warning: %s: %s%s; 'dispatch doctor %s' tells more\n", l.Uplink, family, f.Text, word(l.Uplink)); err != nil {
 				g.log.Warn("printing failed", "error", err)
 			}
+		}
+	}
+}
+
+// tellMissed names the connected interfaces that the automatic choice has left out: whoever misses a line learns why.
+func (g *gateway) tellMissed(to terminal) {
+	interfaces, err := new(uplink.Table).Interfaces()
+	if err != nil {
+		g.log.Warn("looking for further lines failed", "error", err)
+		return
+	}
+	for _, c := range doctor.Missed(interfaces) {
+		name := c.Interface.Name
+		g.log.Info("interface is not used", "interface", name, "reason", c.Reason)
+		if _, err := fmt.Fprintf(to.err, "not used: %s: %s; 'dispatch doctor %s' tells more\n", name, c.Reason, word(name)); err != nil {
+			g.log.Warn("printing failed", "error", err)
 		}
 	}
 }

@@ -92,6 +92,18 @@ func newExamination(specs []uplink.Spec, o Options) (*examination, error) {
 	return e, nil
 }
 
+// Missed returns the interfaces that look like lines and are connected, and that the automatic choice leaves out all the
+// same; their Reason says why.
+func Missed(interfaces []uplink.Interface) []uplink.Choice {
+	var missed []uplink.Choice
+	for _, c := range uplink.Automatic(interfaces) {
+		if !c.Use && c.Interface.Up && looksLikeLine(c.Interface) {
+			missed = append(missed, c)
+		}
+	}
+	return missed
+}
+
 // chooseLines makes the automatic choice, and adds the interfaces that a user may miss in it.
 func (e *examination) chooseLines() {
 	for _, c := range uplink.Automatic(e.interfaces) {
