@@ -80,6 +80,20 @@ func (g *gateway) manageRoutes() error {
 	return g.applyRoutes()
 }
 
+// clearRoutes removes the policy routes that a run has left behind which could not do so itself. That is worth a try only
+// to one that may, and no reason not to start.
+func (g *gateway) clearRoutes() {
+	if doctor.CanChangeRoutes() != nil {
+		return
+	}
+	left, err := doctor.RemoveLeft()
+	if err != nil {
+		g.log.Warn("removing the policy routes of an earlier run failed", "error", err)
+	} else if left {
+		g.log.Info("policy routes that an earlier run had left behind were removed")
+	}
+}
+
 // renewEvery is how often the policy routes are looked at without any news: somebody may have removed them in a way that
 // leaves the lines as they were, or renewing them may have failed.
 const renewEvery = 30 * time.Second

@@ -352,6 +352,20 @@ func TestHealingAllDownThenOneBack(t *testing.T) {
 
 // Sessions on an address that vanishes are reset, so that their applications connect anew; those of other lines go on.
 func TestSessionsOnAVanishedAddressAreReset(t *testing.T) {
+	for name, before := range map[string]func(*netlab.Lab, netip.Prefix){
+		"in use": func(*netlab.Lab, netip.Prefix) {},
+		// By then it is no source of a line any more, which says nothing of the sessions.
+		"link down first": func(lab *netlab.Lab, _ netip.Prefix) { lab.ClientLink(1, false) },
+		"deprecated first": func(lab *netlab.Lab, address netip.Prefix) {
+			lab.AddAddr(1, netlab.Addr{Prefix: address, Deprecated: true})
+		},
+	} {
+		t.Run(name, func(t *testing.T) { vanish(t, before) })
+	}
+}
+
+func vanish(t *testing.T, before func(*netlab.Lab, netip.Prefix)) {
+	t.Helper()
 	lab, p := healed(t)
 	echo := lab.Listen(t, netip.AddrPortFrom(netip.MustParseAddr(server4), 9007))
 	var serving sync.WaitGroup
@@ -404,6 +418,8 @@ func TestSessionsOnAVanishedAddressAreReset(t *testing.T) {
 	if len(conns[1]) != 3 {
 		t.Fatalf("%d, %d and %d sessions on the lines", len(conns[0]), len(conns[1]), len(conns[2]))
 	}
+	before(lab, lab.Uplink(1).IPv4)
+	time.Sleep(200 * time.Millisecond) // for the gateway to see that
 	gone := time.Now()
 	lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
 	for _, c := range conns[1] {
@@ -567,5 +583,14 @@ func TestManageRoutes(t *testing.T) {
 	}
 	if after := routing(); after != before {
 		t.Errorf("before:\n%s\nafterwards:\n%s", before, after)
+	}
+
+	// A start that manages none clears them away as well.
+	p = begin()
+	p.signal(t, syscall.SIGKILL)
+	p.wait(t)
+	start(t, "wan1").logged(t, 1, "policy routes that an earlier run had left behind were removed")
+	if after := routing(); after != before {
+		t.Errorf("before:\n%s\nafter a start that does not manage them:\n%s", before, after)
 	}
 }

@@ -130,6 +130,8 @@ func (c *startCommand) Run(ctx context.Context, cli *commands, to terminal) (err
 		if err := g.manageRoutes(); err != nil {
 			return err
 		}
+	} else {
+		g.clearRoutes()
 	}
 	if err := g.listen(ctx, p); err != nil {
 		return err

@@ -99,6 +99,24 @@ func TestLinesThatWereNotChosen(t *testing.T) {
 	}
 }
 
+// The commands that set default routes do not contradict each other, or what there is.
+func TestDefaultRoutesOfDifferentMetrics(t *testing.T) {
+	none := netlab.Uplink{NoIPv6: true, NoDefault4: true}
+	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{none, none, {NoIPv6: true, Metric: 1001}}})
+	server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
+	report := examine(t, doctor.Options{GatewayTimeout: -1}, "wan1", "wan2", "wan3")
+	for n := range 2 {
+		routes := of(report.Lines[n], doctor.CheckRoute)
+		if len(routes) != 1 || routes[0].Status != doctor.Fail {
+			t.Fatalf("%+v", routes)
+		}
+		_, command, _ := strings.Cut(routes[0].Text, "set its router with '")
+		command, _, _ = strings.Cut(command, "'")
+		run(t, strings.Replace(command, "ROUTER", lab.Uplink(n).Gateway4.String(), 1))
+		reaches(t, lab.Uplink(n).Name, server, lab.Uplink(n).IPv4.Addr().String())
+	}
+}
+
 // What the kernel has learned a while ago is not told as if it were so now.
 func TestGatewayThatHasJustDied(t *testing.T) {
 	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4}})

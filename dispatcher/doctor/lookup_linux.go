@@ -87,7 +87,7 @@ func (e *examination) explainNoRoute(l *line, f uplink.Family) {
 	}
 	way, ok := e.kernel.findGateway(e.leases, e.interfaces, l, f)
 	if !ok {
-		advice := "set its router with 'ip route add default via ROUTER dev " + l.Interface + " metric 1000'"
+		advice := "set its router with 'ip route add default via ROUTER dev " + l.Interface + " metric " + strconv.Itoa(e.freeMetric(l, f)) + "'"
 		if reconfigure := e.leases.reconfigure(l.Interface, l.iface.Index); reconfigure != "" {
 			advice = "have it set up anew with '" + reconfigure + "'"
 		}
@@ -106,6 +106,27 @@ func (e *examination) explainNoRoute(l *line, f uplink.Family) {
 		by = " " + way.origin
 	}
 	l.fail(CheckRoute, f, e.policyCommands(l.iface, l.source[f], way), "%s has no default route, so %s;%s", l.Interface, happens, by)
+}
+
+// freeMetric returns one that no default route of the family has: the kernel refuses a second route of the same metric. It
+// is another for each line, for they may all be in need of one.
+func (e *examination) freeMetric(l *line, f uplink.Family) int {
+	metric := 1000 + slices.Index(e.lines, l)
+	for e.hasMetric(metric, f) {
+		metric += len(e.lines)
+	}
+	return metric
+}
+
+func (e *examination) hasMetric(metric int, f uplink.Family) bool {
+	for _, i := range e.interfaces {
+		for _, r := range i.DefaultRoutes {
+			if r.Family == f && r.Metric == metric {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // explainOthersRouter finds the router on the source's own network where the route is by one of the interface's other

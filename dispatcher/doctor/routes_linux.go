@@ -150,7 +150,7 @@ func (e *examination) passedOver(l *line) (list []Missing) {
 
 // Routes are the policy routes of one running process. Two processes at a time do not touch each other's: each has a
 // number of its own, which its tables and the priorities of its rules are made of, and which it holds as long as it
-// lives. What a process has left behind that is no more, the next one to Apply removes. The zero value is ready to use;
+// lives. What a process has left behind that is no more, the next one to Apply removes, or RemoveLeft. The zero value is ready to use;
 // its methods must not be called at the same time.
 type Routes struct {
 	claim *claim
@@ -213,32 +213,39 @@ func (r *Routes) applyOnce(specs []uplink.Spec) (_ []Missing, err error) {
 	return c.Missing, c.Make()
 }
 
-// begin takes a number that no living process has, and clears away what the dead have left. It holds no other number
-// that somebody may want: processes that start at the same time must not keep each other out.
-func (r *Routes) begin() (err error) {
+// begin takes a number that no living process has, and clears away what the dead have left.
+func (r *Routes) begin() error {
 	own, err := claimFree()
 	if err != nil {
 		return err
 	}
-	claims := []*claim{own}
-	has, err := listInstalled()
-	if err == nil {
-		var dead []*claim
-		dead, err = claimDead(has)
-		claims = append(claims, dead...)
-	}
-	doomed := make(map[int]bool)
-	for _, c := range claims {
-		doomed[c.slot] = true
-	}
-	if err == nil {
-		err = remove(doomed)
+	if err = remove(map[int]bool{own.slot: true}); err == nil {
+		_, err = RemoveLeft()
 	}
 	if err != nil {
-		return errors.Join(err, releaseAll(claims))
+		return errors.Join(err, own.release())
 	}
 	r.claim, r.known = own, make(map[known]gateway)
-	return releaseAll(claims[1:])
+	return nil
+}
+
+// RemoveLeft removes what Routes of processes that are no more have left behind, and tells whether there was any. It takes
+// the right to change routes. What a fix has installed stays. It holds no number that a process may want which starts at
+// the same time, save those it clears.
+func RemoveLeft() (found bool, err error) {
+	has, err := listInstalled()
+	if err != nil {
+		return false, err
+	}
+	dead, err := claimDead(has)
+	if err != nil || len(dead) == 0 {
+		return false, err
+	}
+	doomed := make(map[int]bool)
+	for _, c := range dead {
+		doomed[c.slot] = true
+	}
+	return true, errors.Join(remove(doomed), releaseAll(dead))
 }
 
 func listInstalled() (installed, error) {

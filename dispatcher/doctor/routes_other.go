@@ -34,6 +34,9 @@ func PlanFix([]uplink.Spec) (*Change, error) { return nil, errLinuxOnly }
 // PlanUnfix says that this is possible on Linux only.
 func PlanUnfix() (*Change, error) { return nil, errLinuxOnly }
 
+// RemoveLeft has nothing to remove.
+func RemoveLeft() (found bool, err error) { return false, nil }
+
 // Routes are the policy routes of one running process; on this system there are none.
 type Routes struct{}
 

@@ -85,6 +85,16 @@ func (v *View) Place(addr netip.Addr) Place {
 	return Place{Direct: direct}
 }
 
+// lacks tells whether an address of the machine in the other View is in this one no more.
+func (v *View) lacks(other *View) bool {
+	for a := range other.own {
+		if _, still := v.own[a]; !still {
+			return true
+		}
+	}
+	return false
+}
+
 func newView(r *reading, uplinks []*Uplink) *View {
 	v := &View{
 		Lines:   make([]Line, len(uplinks)),

@@ -24,7 +24,8 @@ const (
 // Watch keeps the Set's View true: it follows what the OS tells of links, addresses, routes and rules, reads the
 // interfaces anew when something happened (5 ms after the first event, then every 50 ms until the events end, and
 // once more after the last), and calls changed with each View in which a line differs from the View before: in its
-// interface, families, source addresses, problem, or default routes. The first call comes at once, with what was read
+// interface, families, source addresses, problem, or default routes; or which lacks an address of the machine that was
+// there before: connections may have left from it, though it is not a line's source any more. The first call comes at once, with what was read
 // after the watch had begun; so nothing is missed, however long before that the Set was made.
 //
 // It returns when ctx ends, and changed is not called after that. The calls come one by one, in order; as no reading
@@ -60,7 +61,7 @@ type watcher struct {
 	changed func(*View)
 
 	events  eventSource // nil: poll
-	last    *View       // what changed was called with
+	last    *View       // of the last reading
 	failing bool        // the last reading failed, and that was logged
 }
 
@@ -136,10 +137,11 @@ func (w *watcher) report(r *reading, err error) {
 	}
 	w.failing = false
 	v := w.set.viewOf(r)
-	if w.last != nil && slices.Equal(v.Lines, w.last.Lines) {
+	last := w.last
+	w.last = v
+	if last != nil && slices.Equal(v.Lines, last.Lines) && !v.lacks(last) {
 		return
 	}
-	w.last = v
 	if w.changed != nil {
 		w.changed(v)
 	}

@@ -16,6 +16,7 @@ import (
 // changingMachine is machine() at work: its parts that a test changes, and the readings that are made of it.
 type changingMachine struct {
 	source   atomic.Value // the address of eth0, as a prefix
+	former   atomic.Bool  // it has an old one, too
 	failure  atomic.Pointer[error]
 	takes    time.Duration // what a reading takes
 	readings atomic.Int32
@@ -29,6 +30,11 @@ func (m *changingMachine) list() ([]Interface, error) {
 	}
 	list := machine()
 	list[1].Addresses = []Address{address(m.source.Load().(string))}
+	if m.former.Load() {
+		old := address("198.51.100.77/24")
+		old.Deprecated = true
+		list[1].Addresses = append(list[1].Addresses, old)
+	}
 	return list, nil
 }
 
@@ -152,6 +158,23 @@ func TestWatchActsAtTheFirstEventAndOnceMoreAfterTheLast(t *testing.T) {
 		w.ring()
 		time.Sleep(time.Second)
 		w.expectNone(t)
+	})
+}
+
+// Connections may have left from an address that is no line's source any more: its end is told, too.
+func TestWatchTellsOfAnAddressThatGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, new(changingMachine))
+		for range 2 {
+			w.former.Store(true)
+			w.ring()
+			time.Sleep(time.Second)
+			w.expectNone(t) // that it came concerns nobody
+			w.former.Store(false)
+			w.ring()
+			time.Sleep(time.Second)
+			w.expect(t, "198.51.100.2")
+		}
 	})
 }
 
