@@ -120,14 +120,14 @@ func (d *Dispatcher) dial(ctx context.Context, s *Session) (*Conn, error) {
 }
 
 // ServerDialer returns a function that connects to servers which the gateway itself needs, such as DNS servers, for one
-// errand at a time: one attempt a call, through the uplinks in turn, each call by the line behind the last call's, and
-// unbound where the server is this machine's or its neighbour. Network is "tcp" or "udp". The caller closes the
-// connection; no session is counted.
+// errand: one attempt a call, through the uplinks in turn, each call by the line behind the last call's, and unbound where
+// the server is this machine's or its neighbour. It may be called by several goroutines. Network is "tcp" or "udp". The
+// caller closes the connection; no session is counted.
 func (d *Dispatcher) ServerDialer() func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
-	turn := d.turn.Add(1) - 1
+	var turn atomic.Uint64
+	turn.Store(d.turn.Add(1) - 1)
 	return func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
-		turn++
-		return d.dialServer(ctx, turn-1, network, server)
+		return d.dialServer(ctx, turn.Add(1)-1, network, server)
 	}
 }
 

@@ -13,13 +13,11 @@ import (
 // maxDatagram is more than any server may send after being told ednsSize.
 const maxDatagram = 4096
 
-// try makes one exchange within the time-out for one: query out, matching reply in.
+// try makes one exchange: query out, matching reply in.
 //
 // The messages are framed here and not by dns.Conn, which takes a connection for TCP if it is not a
 // net.PacketConn: the caller's may be any net.Conn, such as one that counts bytes.
-func (r *Resolver) try(ctx context.Context, dial DialFunc, network string, server netip.AddrPort, query []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.tryTimeout)
-	defer cancel()
+func try(ctx context.Context, dial DialFunc, network string, server netip.AddrPort, query []byte) ([]byte, error) {
 	reply, err := exchange(ctx, dial, network, server, query)
 	if err != nil {
 		if ctx.Err() != nil {

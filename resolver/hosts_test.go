@@ -58,7 +58,7 @@ func TestHostsReload(t *testing.T) {
 	server := startServer(t, counted(&asked, records(t, "name.test. 3600 A 192.0.2.1", "other.test. 3600 A 192.0.2.2")))
 	path := writeHosts(t, filepath.Join(t.TempDir(), "hosts"), "203.0.113.1 name.test\n")
 	synctest.Test(t, func(t *testing.T) {
-		r := newResolver(t, Config{Servers: []netip.AddrPort{server}, HostsFile: path, TryTimeout: ample, Timeout: ample})
+		r := newResolver(t, Config{Servers: []netip.AddrPort{server}, HostsFile: path, RetryAfter: ample, Timeout: ample})
 		wantAddrs(t, r, "Name.test.", "203.0.113.1")
 		wantAddrs(t, r, "other.test", "192.0.2.2")
 		wantAsked(t, &asked, 2, "after a known and an unknown name")

@@ -11,8 +11,8 @@ import (
 )
 
 // rounds is how often each server gets the chance to answer: a datagram may be lost, and the caller's Dialer may
-// take another line for the second try, one that works or that the server does not refuse.
-const rounds = 2
+// take another line for the next try, one that works or that the server does not refuse.
+const rounds = 3
 
 // errLate stands for the answer that is not waited for any more.
 var errLate = errors.New("the other family's answer is late")
@@ -84,47 +84,76 @@ func (r *Resolver) keep(name string, a, b answer) entry {
 	return e
 }
 
-// askFamily asks the servers, from the one that answered last, until one answers.
+// outcome is what came of a try.
+type outcome struct {
+	at    int // the server's place
+	addrs []netip.Addr
+	ttl   time.Duration
+	err   error
+}
+
+// askFamily asks the servers, from the one that answered last, until one answers. The next try begins when one has failed,
+// or beside those that take long: an answer that comes late, over a slow line, is as good as any.
 func (r *Resolver) askFamily(ctx context.Context, name string, qtype uint16) answer {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the tries that are not needed any more
 	first, dial := int(r.first.Load()), r.dialer()
+	tries := rounds * len(r.servers)
+	outcomes := make(chan outcome, tries)
+	timer := time.NewTimer(r.retryAfter)
+	defer timer.Stop()
 	errs := make([]error, len(r.servers)) // the last one of each server
 	refused := false
-	for range rounds {
-		for i := range r.servers {
-			if ctx.Err() != nil {
-				break
-			}
-			at := (first + i) % len(r.servers)
-			server := r.servers[at]
-			addrs, ttl, err := r.ask(ctx, dial, server, name, qtype)
-			if err == nil {
+	due := true
+	for begun, running := 0, 0; ; {
+		if due && begun < tries && ctx.Err() == nil {
+			at := (first + begun) % len(r.servers)
+			r.lookups.Go(func() {
+				addrs, ttl, err := ask(ctx, dial, r.servers[at], name, qtype)
+				outcomes <- outcome{at, addrs, ttl, err}
+			})
+			begun++
+			running++
+			due = false
+			timer.Reset(r.retryAfter)
+		}
+		if running == 0 {
+			return answer{qtype: qtype, failed: failuresOf(ctx, errs)}
+		}
+		select {
+		case <-timer.C:
+			due = true
+		case got := <-outcomes:
+			running--
+			server := r.servers[got.at]
+			if got.err == nil {
 				// A server that would not answer for just this name has not become worse than this one.
 				if !refused {
-					r.first.Store(uint32(at))
+					r.first.Store(uint32(got.at))
 				}
-				return answer{qtype: qtype, addrs: addrs, expires: time.Now().Add(ttl), server: server}
+				return answer{qtype: qtype, addrs: got.addrs, expires: time.Now().Add(got.ttl), server: server}
 			}
-			r.log.Debug("DNS server did not answer", "server", server, "name", name, "type", dns.TypeToString[qtype], "error", err)
-			errs[at] = &ServerError{Server: server, Err: err}
+			r.log.Debug("DNS server did not answer", "server", server, "name", name, "type", dns.TypeToString[qtype], "error", got.err)
+			errs[got.at] = &ServerError{Server: server, Err: got.err}
 			var code *codeError
-			refused = refused || errors.As(err, &code)
+			refused = refused || errors.As(got.err, &code)
+			due = true
 		}
 	}
-	var failed failures
-	for _, err := range errs {
-		if err != nil {
-			failed = append(failed, err)
-		}
-	}
+}
+
+// failuresOf lists the errors that there are.
+func failuresOf(ctx context.Context, errs []error) failures {
+	failed := failures(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
 	if len(failed) == 0 { // closed before the first try
 		failed = failures{context.Cause(ctx)}
 	}
-	return answer{qtype: qtype, failed: failed}
+	return failed
 }
 
 // ask asks one server for one family of name: over UDP with EDNS, without EDNS if the server knows no EDNS, and
 // over TCP what did not fit.
-func (r *Resolver) ask(
+func ask(
 	ctx context.Context, dial DialFunc, server netip.AddrPort, name string, qtype uint16,
 ) ([]netip.Addr, time.Duration, error) {
 	edns := true
@@ -133,9 +162,9 @@ func (r *Resolver) ask(
 		if err != nil {
 			return nil, 0, err
 		}
-		reply, err := r.try(ctx, dial, "udp", server, query)
+		reply, err := try(ctx, dial, "udp", server, query)
 		if err == nil && truncated(reply) {
-			reply, err = r.try(ctx, dial, "tcp", server, query)
+			reply, err = try(ctx, dial, "tcp", server, query)
 		}
 		if err != nil {
 			return nil, 0, err

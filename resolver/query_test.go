@@ -182,7 +182,7 @@ func TestForged(t *testing.T) {
 	wantAddrs(t, asking(t, server), "real.test", "2001:db8::1", "192.0.2.1")
 
 	liar := startServer(t, spray)
-	r := newResolver(t, Config{Servers: []netip.AddrPort{liar}, TryTimeout: 100 * time.Millisecond})
+	r := newResolver(t, Config{Servers: []netip.AddrPort{liar}, RetryAfter: 100 * time.Millisecond, Timeout: time.Second})
 	_ = wantError(t, r, "real.test", context.DeadlineExceeded)
 }
 
@@ -323,7 +323,7 @@ func TestDeadServer(t *testing.T) {
 			startServer(t, counted(&alive, records(t, "a.test. 60 A 192.0.2.1", "a.test. 60 AAAA 2001:db8::1",
 				"b.test. 60 A 192.0.2.1", "b.test. 60 AAAA 2001:db8::1"))),
 		},
-		TryTimeout: time.Second, Timeout: ample,
+		RetryAfter: time.Second, Timeout: ample,
 	})
 	if _, err := r.Lookup(context.Background(), "a.test"); err != nil {
 		t.Fatal(err)
@@ -347,7 +347,7 @@ func TestClosedPort(t *testing.T) {
 	}
 	good := startServer(t, records(t, "name.test. 60 A 192.0.2.1"))
 	// The time-out is for systems that do not tell a socket of ICMP errors.
-	r := newResolver(t, Config{Servers: []netip.AddrPort{closed, good}, TryTimeout: time.Second})
+	r := newResolver(t, Config{Servers: []netip.AddrPort{closed, good}, RetryAfter: time.Second})
 	wantAddrs(t, r, "name.test", "192.0.2.1")
 }
 
@@ -374,7 +374,7 @@ func TestTimeout(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
 	server := startServer(t, counted(&asked, silent))
-	r := newResolver(t, Config{Servers: []netip.AddrPort{server}, TryTimeout: 100 * time.Millisecond})
+	r := newResolver(t, Config{Servers: []netip.AddrPort{server}, RetryAfter: 100 * time.Millisecond, Timeout: time.Second})
 	err := wantError(t, r, "name.test", context.DeadlineExceeded)
 	var timeout interface{ Timeout() bool }
 	if !errors.As(err, &timeout) || !timeout.Timeout() {
@@ -384,12 +384,32 @@ func TestTimeout(t *testing.T) {
 	if !errors.As(err, &by) || by.Server != server {
 		t.Errorf("%v does not name the server", err)
 	}
-	if got := asked.Load(); got != 4 {
-		t.Errorf("asked %d times, want twice for each family", got)
+	if got := asked.Load(); got != 2*rounds {
+		t.Errorf("asked %d times, want %d for each family", got, rounds)
 	}
 
-	hurried := newResolver(t, Config{Servers: []netip.AddrPort{server}, TryTimeout: ample, Timeout: 100 * time.Millisecond})
+	hurried := newResolver(t, Config{Servers: []netip.AddrPort{server}, RetryAfter: ample, Timeout: 100 * time.Millisecond})
 	_ = wantError(t, hurried, "name.test", context.DeadlineExceeded)
+}
+
+// TestSlowServer: an answer that comes after the question was asked again is taken all the same.
+func TestSlowServer(t *testing.T) {
+	t.Parallel()
+	truth := records(t, "name.test. 60 A 192.0.2.1")
+	again := map[uint16]chan struct{}{dns.TypeA: make(chan struct{}), dns.TypeAAAA: make(chan struct{})}
+	var asked [dns.TypeAAAA + 1]atomic.Int32
+	server := startServer(t, func(w dns.ResponseWriter, q *dns.Msg) {
+		kind := q.Question[0].Qtype
+		switch asked[kind].Add(1) {
+		case 1:
+			<-again[kind]
+			truth(w, q)
+		case 2:
+			close(again[kind])
+		}
+	})
+	r := newResolver(t, Config{Servers: []netip.AddrPort{server}, RetryAfter: 100 * time.Millisecond, Timeout: ample})
+	wantAddrs(t, r, "name.test", "192.0.2.1")
 }
 
 // TestDial: the caller opens every connection, may wrap it in any net.Conn, and its errors are passed on.
@@ -413,7 +433,7 @@ func TestDial(t *testing.T) {
 		conn, err := dialUnbound(ctx, network, to)
 		return struct{ net.Conn }{conn}, err // hides that it is a net.PacketConn
 	}
-	r := newResolver(t, Config{Servers: []netip.AddrPort{server}, Dialer: func() DialFunc { return dial }, TryTimeout: ample, Timeout: ample})
+	r := newResolver(t, Config{Servers: []netip.AddrPort{server}, Dialer: func() DialFunc { return dial }, RetryAfter: ample, Timeout: ample})
 	wantAddrs(t, r, "name.test", "192.0.2.1")
 	if len(dials) != 2 || dials[fmt.Sprint("udp ", server)] != 2 || dials[fmt.Sprint("tcp ", server)] != 2 {
 		t.Errorf("dialled %v, want udp and tcp twice", dials)
@@ -434,8 +454,8 @@ func TestDial(t *testing.T) {
 	if errors.As(err, &e) && e.Timeout() {
 		t.Errorf("%v is told to be a time-out", err)
 	}
-	if got := tries.Load(); got != 4 {
-		t.Errorf("dialled %d times, want twice for each family: another line may do", got)
+	if got := tries.Load(); got != 2*rounds {
+		t.Errorf("dialled %d times, want %d for each family: another line may do", got, rounds)
 	}
 }
 
@@ -459,15 +479,15 @@ func TestSecondLine(t *testing.T) {
 	r := newResolver(t, Config{
 		Servers: []netip.AddrPort{server},
 		Dialer: func() DialFunc {
-			calls := 0
+			var calls atomic.Int32
 			return func(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
-				if calls++; calls == 1 {
+				if calls.Add(1) == 1 {
 					to = hole
 				}
 				return dialUnbound(ctx, network, to)
 			}
 		},
-		TryTimeout: time.Second,
+		RetryAfter: time.Second,
 	})
 	wantAddrs(t, r, "name.test", "192.0.2.1")
 }

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	defaultTryTimeout = 2 * time.Second
+	defaultRetryAfter = time.Second
 	defaultTimeout    = 10 * time.Second
 
 	// resolutionDelay is how long an answer of one family waits for the other family's. RFC 8305 section 3
@@ -30,7 +30,7 @@ const (
 // DialFunc opens a connection to a DNS server; network is "udp" or "tcp". It returns when ctx ends. A "udp"
 // connection must be connected, on a socket of its own, with a port the system chose: an attacker who cannot
 // see the question has to guess that port as well as the ID. Closing the connection must end a pending Read.
-// The resolver closes what it was given.
+// The resolver closes what it was given, and may call it again meanwhile.
 type DialFunc func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error)
 
 // SystemFunc asks the system's resolver for all addresses of host, a name in lower case without final dot.
@@ -53,8 +53,9 @@ type Config struct {
 	// and changes to it are seen within some seconds. "": the platform's own, if it is there. A file named here
 	// must be readable; a device such as /dev/null counts as an empty file.
 	HostsFile string
-	// TryTimeout limits one exchange with one server; 0: 2 s.
-	TryTimeout time.Duration
+	// RetryAfter is when a server that has not answered is asked again, or the next one is, while the answer is still
+	// waited for; 0: 1 s.
+	RetryAfter time.Duration
 	// Timeout limits a whole lookup, with all its tries; 0: 10 s. A caller's context may end its own wait earlier.
 	Timeout time.Duration
 	// System is asked where there are no Servers; nil: net.DefaultResolver.
@@ -70,7 +71,7 @@ type Resolver struct {
 	reachable  func(netip.Addr) bool
 	system     SystemFunc
 	hosts      *hosts // nil with the system's resolver
-	tryTimeout time.Duration
+	retryAfter time.Duration
 	timeout    time.Duration
 	log        *slog.Logger
 
@@ -88,12 +89,12 @@ type Resolver struct {
 
 // New makes a Resolver. It reads the hosts file but asks nobody.
 func New(c Config) (*Resolver, error) {
-	if c.TryTimeout < 0 || c.Timeout < 0 {
-		return nil, fmt.Errorf("resolver time-outs %v and %v: must not be negative; 0 stands for the default", c.TryTimeout, c.Timeout)
+	if c.RetryAfter < 0 || c.Timeout < 0 {
+		return nil, fmt.Errorf("resolver time-outs %v and %v: must not be negative; 0 stands for the default", c.RetryAfter, c.Timeout)
 	}
 	r := &Resolver{
 		dialer: c.Dialer, reachable: c.Reachable, system: c.System, log: c.Logger, cache: newCache(),
-		tryTimeout: orDefault(c.TryTimeout, defaultTryTimeout), timeout: orDefault(c.Timeout, defaultTimeout),
+		retryAfter: orDefault(c.RetryAfter, defaultRetryAfter), timeout: orDefault(c.Timeout, defaultTimeout),
 	}
 	if r.dialer == nil {
 		r.dialer = func() DialFunc { return dialUnbound }

@@ -172,7 +172,7 @@ func newResolver(t testing.TB, c Config) *Resolver {
 // asking makes a Resolver that asks servers, and waits amply.
 func asking(t testing.TB, servers ...netip.AddrPort) *Resolver {
 	t.Helper()
-	return newResolver(t, Config{Servers: servers, TryTimeout: ample, Timeout: ample})
+	return newResolver(t, Config{Servers: servers, RetryAfter: ample, Timeout: ample})
 }
 
 // wantAddrs looks host up and compares the addresses, in their order.

@@ -65,7 +65,7 @@ func TestNewRefuses(t *testing.T) {
 		"no address":        {Servers: []netip.AddrPort{{}}},
 		"port 0":            {Servers: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}},
 		"unspecified":       {Servers: []netip.AddrPort{netip.MustParseAddrPort("[::]:53")}},
-		"negative time-out": {TryTimeout: -1},
+		"negative time-out": {RetryAfter: -1},
 		"negative limit":    {Timeout: -time.Second},
 		"no hosts file":     {Servers: good, HostsFile: "/nonexistent/hosts"},
 		"hosts directory":   {Servers: good, HostsFile: t.TempDir()},

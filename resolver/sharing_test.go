@@ -200,7 +200,7 @@ func TestUnreachableFirst(t *testing.T) {
 			truth(w, q)
 		})},
 		Reachable:  netip.Addr.Is4,
-		TryTimeout: ample, Timeout: ample,
+		RetryAfter: ample, Timeout: ample,
 	})
 	wantAddrs(t, r, "name.test", "2001:db8::1", "192.0.2.1")
 }
@@ -240,7 +240,7 @@ func TestClose(t *testing.T) {
 	for name, c := range map[string]Config{
 		"asking": {
 			Servers:    []netip.AddrPort{startServer(t, func(dns.ResponseWriter, *dns.Msg) { underWay <- struct{}{} })},
-			TryTimeout: ample, Timeout: ample,
+			RetryAfter: ample, Timeout: ample,
 		},
 		"system": {Timeout: ample, System: func(ctx context.Context, host string) ([]netip.Addr, error) {
 			if host == "known.test" {

@@ -27,8 +27,9 @@ type gateway struct {
 	server     *listeners.Server
 	http       *httpproxy.Handler
 	health     *health.Monitor
-	routes     *doctor.Routes // nil: not managed
-	routesMu   sync.Mutex     // held while they are applied
+	routes     *doctor.Routes   // nil: not managed
+	routesMu   sync.Mutex       // held while they are applied
+	routeless  []doctor.Missing // what was last said of lines without any
 	log        *slog.Logger
 	bound      []boundListener
 }

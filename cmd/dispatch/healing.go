@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,6 +125,10 @@ func (g *gateway) applyRoutes() error {
 	if err != nil {
 		return fmt.Errorf("--manage-routes: %w", err)
 	}
+	if slices.Equal(missing, g.routeless) {
+		return nil // told already
+	}
+	g.routeless = missing
 	for _, m := range missing {
 		family := ""
 		if m.Family != 0 {

@@ -568,6 +568,29 @@ func TestManageRoutes(t *testing.T) {
 	judge(t, load(t.Context(), lab, p, 60))
 	exactShares(t, lab, p, "SOCKS5", server4, [3]int{30, 30, 30}, clients["SOCKS5"])
 
+	// Another router, put in the place of the first one.
+	table := func() string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "ip", "route", "show", "table", "all", "proto", "209", "dev", "wan3").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v, %s", err, out)
+		}
+		return string(out)
+	}
+	former := lab.Uplink(2).Gateway4
+	other := former.Next().Next()
+	for _, via := range []netip.Addr{other, former} {
+		replace := []string{"route", "replace", "default", "via", via.String(), "dev", "wan3", "metric", "300"}
+		if out, err := exec.CommandContext(t.Context(), "ip", replace...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v, %s", replace, err, out)
+		}
+		for end := time.Now().Add(5 * time.Second); !strings.Contains(table(), "via "+via.String()+" "); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the router is %s now, and the line's own table has %s", via, table())
+			}
+		}
+	}
+
 	// A crash leaves them behind.
 	p.signal(t, syscall.SIGKILL)
 	p.wait(t)

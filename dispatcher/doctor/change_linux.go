@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,19 +22,70 @@ type Change struct {
 	// Missing are the lines that no route can be installed for.
 	Missing []Missing
 
-	kernel *kernel
-	steps  []func(*netlink.Handle) error
-	claims []*claim
+	kernel   *kernel
+	policies int // that it is to see installed
+	steps    []step
+	claims   []*claim
 }
 
-// Make carries the change out. It stops at the first step that fails; to make the change again is harmless.
+type step struct {
+	make func(*netlink.Handle) error
+	of   *policy // that it is a part of; nil where something is removed
+}
+
+// Make carries the change out. What cannot be removed ends it; a line's route that cannot be installed leaves out just that
+// line's, and is told in the end. To make the change again is harmless.
 func (c *Change) Make() error {
-	for n, step := range c.steps {
-		if err := step(c.kernel.nl); err != nil {
+	var failed policyErrors
+	for n, s := range c.steps {
+		if s.of != nil && failed.tell(s.of) {
+			continue // without its route its rules lead nowhere
+		}
+		switch err := s.make(c.kernel.nl); {
+		case err == nil:
+		case s.of == nil:
 			return fmt.Errorf("%s: %w", c.Commands[n], err)
+		default:
+			failed = append(failed, &policyError{s.of, fmt.Errorf("%s: %w", c.Commands[n], err)})
 		}
 	}
+	if len(failed) > 0 {
+		return failed
+	}
 	return nil
+}
+
+// policyError says why a policy could not be installed.
+type policyError struct {
+	of  *policy
+	err error
+}
+
+func (e *policyError) Error() string { return e.err.Error() }
+
+func (e *policyError) Unwrap() error { return e.err }
+
+// policyErrors are those of several, on one line.
+type policyErrors []*policyError
+
+func (e policyErrors) Error() string {
+	texts := make([]string, len(e))
+	for n, err := range e {
+		texts[n] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (e policyErrors) Unwrap() []error {
+	errs := make([]error, len(e))
+	for n, err := range e {
+		errs[n] = err
+	}
+	return errs
+}
+
+func (e policyErrors) tell(of *policy) bool {
+	return slices.ContainsFunc(e, func(x *policyError) bool { return x.of == of })
 }
 
 // Close lets go of what the change holds.
@@ -42,9 +94,9 @@ func (c *Change) Close() error {
 	return releaseAll(c.claims)
 }
 
-func (c *Change) add(command string, step func(*netlink.Handle) error) {
+func (c *Change) add(of *policy, command string, make func(*netlink.Handle) error) {
 	c.Commands = append(c.Commands, command)
-	c.steps = append(c.steps, step)
+	c.steps = append(c.steps, step{make, of})
 }
 
 // installed is what is there of ours.
@@ -155,7 +207,7 @@ func (c *Change) reconcile(has installed, policies []policy, doomedRule func(net
 		if wantedRules[ruleKey(r)] || !doomedRule(r) {
 			return false
 		}
-		c.add(ipCommand(familyOf(r.Family), "rule del "+ruleWords(r)), func(nl *netlink.Handle) error {
+		c.add(nil, ipCommand(familyOf(r.Family), "rule del "+ruleWords(r)), func(nl *netlink.Handle) error {
 			return unless(unix.ENOENT, nl.RuleDel(&r))
 		})
 		return true
@@ -164,7 +216,7 @@ func (c *Change) reconcile(has installed, policies []policy, doomedRule func(net
 		if wantedRoutes[routeKey(r)] || !doomedRoute(r) {
 			return false
 		}
-		c.add(ipCommand(familyOf(r.Family), "route del "+routeWords(r, deviceName(c.kernel, r.LinkIndex))), func(nl *netlink.Handle) error {
+		c.add(nil, ipCommand(familyOf(r.Family), "route del "+routeWords(r, deviceName(c.kernel, r.LinkIndex))), func(nl *netlink.Handle) error {
 			return unless(unix.ESRCH, nl.RouteDel(&r))
 		})
 		return true
@@ -178,14 +230,14 @@ func (c *Change) reconcile(has installed, policies []policy, doomedRule func(net
 func (c *Change) install(has installed, p policy) {
 	for _, r := range p.routes() {
 		if !slices.ContainsFunc(has.routes, func(h netlink.Route) bool { return routeKey(h) == routeKey(r) }) {
-			c.add(ipCommand(p.family(), "route replace "+routeWords(r, p.device)), func(nl *netlink.Handle) error {
+			c.add(&p, ipCommand(p.family(), "route replace "+routeWords(r, p.device)), func(nl *netlink.Handle) error {
 				return nl.RouteReplace(&r)
 			})
 		}
 	}
 	for _, r := range p.rules() {
 		if !slices.ContainsFunc(has.rules, func(h netlink.Rule) bool { return ruleKey(h) == ruleKey(r) }) {
-			c.add(ipCommand(p.family(), "rule add "+ruleWords(r)), func(nl *netlink.Handle) error {
+			c.add(&p, ipCommand(p.family(), "rule add "+ruleWords(r)), func(nl *netlink.Handle) error {
 				return unless(unix.EEXIST, nl.RuleAdd(&r))
 			})
 		}

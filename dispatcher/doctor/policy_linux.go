@@ -38,6 +38,7 @@ const (
 // is: a default route in a table of its own, and rules that lead there. More specific routes of the main table come
 // before, or others than this program could no longer reach the source from networks behind other interfaces.
 type policy struct {
+	uplink  string // the line's name
 	slot    int
 	variant int
 	device  string

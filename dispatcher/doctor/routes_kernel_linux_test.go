@@ -406,3 +406,33 @@ func TestRoutesWatchSettles(t *testing.T) {
 	watching.Wait()
 	removeAll(t, r)
 }
+
+// A route that the kernel refuses costs its own line only, and that is told.
+func TestRoutesThatTheKernelRefuses(t *testing.T) {
+	lab, servers := routesLab(t)
+	// The gateway is on no network of the interface any more, as when the announced prefix has run out.
+	prefix := lab.Uplink(1).IPv6.Masked().String()
+	if out, err := exec.CommandContext(t.Context(), "ip", "-6", "route", "del", prefix, "dev", wans[1]).CombinedOutput(); err != nil {
+		t.Fatalf("%v, %s", err, out)
+	}
+	r := NewRoutes()
+	defer removeAll(t, r)
+	missing, err := r.Apply(specsOf(t, wans...)...)
+	if err != nil || len(missing) != 1 || missing[0].Uplink != wans[1] || missing[0].Family != uplink.IPv6 {
+		t.Fatalf("apply: %v, missing %+v", err, missing)
+	}
+	for n, name := range wans {
+		for _, server := range servers {
+			if n == 1 && server.Addr().Is6() {
+				continue
+			}
+			if _, err := seenAs(t, name, server, 5*time.Second); err != nil {
+				t.Errorf("%s to %s: %v", name, server, err)
+			}
+		}
+	}
+	rules, err := exec.CommandContext(t.Context(), "ip", "-6", "rule").CombinedOutput()
+	if err != nil || strings.Contains(string(rules), lab.Uplink(1).IPv6.Addr().String()) {
+		t.Errorf("%v; is there a rule that leads to no route?\n%s", err, rules)
+	}
+}

@@ -218,7 +218,8 @@ func (m *Monitor) conclude(l *line, err error, n int, began time.Time) (done boo
 		done = l.State == Up
 	case l.State == Up && errors.As(err, &doubt):
 		// It may be that host's fault; several hosts' it is not.
-		if why := l.hold(failure{doubt.target, began, err.Error()}); why != "" {
+		l.hold(failure{doubt.target, began, err.Error()})
+		if why := m.accusation(indexOf(l.Family), l); why != "" {
 			after = m.become(l, Suspect, why)
 		} else {
 			done = true

@@ -118,20 +118,24 @@ func (m *Monitor) alive(l *line) []func() {
 // failed takes in that a line did not reach a destination.
 func (m *Monitor) failed(f int, l *line, o uplink.Outcome) []func() {
 	now := time.Now()
+	began := now.Add(-o.Took)
 	why := fmt.Sprintf("%s: %s", o.Destination, o.Failure)
-	all := l.hold(failure{target{o.Host, o.Destination}, now, why})
-	switch {
-	case m.reachedByOthers(f, l, o.Destination, now.Add(-o.Took)):
+	byOthers := m.reachedByOthers(f, l, o.Destination, began)
+	if !byOthers && l.worked.After(began) {
+		return nil // meanwhile it has carried something else
+	}
+	l.hold(failure{target{o.Host, o.Destination}, now, why})
+	if byOthers {
 		return m.suspect(l, why)
-	case all != "":
+	}
+	if all := m.accusation(f, l); all != "" {
 		return m.suspect(l, all)
 	}
 	return nil
 }
 
-// hold keeps a failure against the line. When failures with several hosts are kept by now it says so: several
-// addresses or ports of one may all be that host's fault.
-func (l *line) hold(f failure) (why string) {
+// hold keeps a failure against the line.
+func (l *line) hold(f failure) {
 	l.failures = slices.DeleteFunc(l.failures, func(x failure) bool {
 		return x.destination == f.destination || f.at.Sub(x.at) >= forgotten
 	})
@@ -139,14 +143,31 @@ func (l *line) hold(f failure) (why string) {
 		l.failures = slices.Delete(l.failures, 0, 1)
 	}
 	l.failures = append(l.failures, f)
+}
+
+// accusation says what the failures that are held against the line amount to, nothing while they are one host's: several
+// of its addresses or ports may all be that host's fault. So may be what failed by another line, too.
+func (m *Monitor) accusation(f int, l *line) string {
 	hosts := make(map[string]struct{})
 	for _, x := range l.failures {
-		hosts[x.host] = struct{}{}
+		if !m.failedByOthers(f, l, x.destination) {
+			hosts[x.host] = struct{}{}
+		}
 	}
 	if len(hosts) < 2 {
 		return ""
 	}
-	return fmt.Sprintf("%d destinations in a row could not be reached, the last one %s", len(hosts), f.why)
+	return fmt.Sprintf("%d destinations in a row could not be reached, the last one %s", len(hosts), l.failures[len(l.failures)-1].why)
+}
+
+// failedByOthers tells whether a failure with the destination is held against another line.
+func (m *Monitor) failedByOthers(f int, l *line, d netip.AddrPort) bool {
+	for n := range m.lines[f] {
+		if o := &m.lines[f][n]; o != l && slices.ContainsFunc(o.failures, func(x failure) bool { return x.destination == d }) {
+			return true
+		}
+	}
+	return false
 }
 
 // doubt keeps a destination that the line was slow to reach.

@@ -76,7 +76,11 @@ var (
 )
 
 func (b *bench) report(line int, to netip.AddrPort, f uplink.Failure) {
-	o := uplink.Outcome{Uplink: b.set.Uplinks()[line], Host: to.Addr().String(), Destination: to, Failure: f, Took: 300 * time.Millisecond}
+	b.reportAfter(300*time.Millisecond, line, to, f)
+}
+
+func (b *bench) reportAfter(took time.Duration, line int, to netip.AddrPort, f uplink.Failure) {
+	o := uplink.Outcome{Uplink: b.set.Uplinks()[line], Host: to.Addr().String(), Destination: to, Failure: f, Took: took}
 	if f != uplink.NoFailure {
 		o.Err = errors.New(string(f))
 	}
@@ -148,15 +152,38 @@ func TestTwoDestinationsMakeALineSuspect(t *testing.T) {
 	b := watch(t, set)
 	b.report(1, destinationA, uplink.TimedOut)
 	b.report(1, destinationB, uplink.NoFailure)
-	b.report(1, destinationB, uplink.TimedOut)
+	b.reportAfter(0, 1, destinationB, uplink.TimedOut)
 	b.avoids("a success between two failures")
-	b.report(1, destinationA, uplink.TimedOut)
+	b.reportAfter(0, 1, destinationA, uplink.TimedOut)
 	b.avoids("two in a row", 1)
 	if s := b.Statuses()[1]; s.State == Up || s.Uplink.Number != 1 || !strings.Contains(s.Reason, "timeout") {
 		t.Errorf("status %+v", s)
 	}
 	b.report(1, destinationC, uplink.NoFailure)
 	b.avoids("after a success")
+}
+
+// Destinations that are dead, however many, are no line's fault: the lines carry others meanwhile, or none reaches them.
+func TestDeadDestinationsAreNoLinesFault(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	b.report(1, destinationC, uplink.NoFailure)
+	for _, dead := range []netip.AddrPort{destinationA, destinationB} {
+		b.reportAfter(30*time.Second, 1, dead, uplink.TimedOut)
+	}
+	b.avoids("a line that has carried something since they were tried")
+	for n := range 6 {
+		dead := netip.AddrPortFrom(destinationA.Addr().Next(), uint16(1000+n))
+		for line := range 3 {
+			o := uplink.Outcome{
+				Uplink: b.set.Uplinks()[(n+line)%3], Host: fmt.Sprintf("host%d.test", n), Destination: dead,
+				Failure: uplink.TimedOut, Err: errors.New("timeout"),
+			}
+			b.Attempted(o)
+		}
+	}
+	b.avoids("hosts that no line reaches")
 }
 
 // Another line reached the same destination, a moment before or after.

@@ -2,6 +2,7 @@ package health
 
 import (
 	"net/netip"
+	"slices"
 
 	"dispatch/dispatcher/uplink"
 )
@@ -28,14 +29,15 @@ func (m *Monitor) kernel(view *uplink.View) (after []func()) {
 		v := &view.Lines[n]
 		for f, family := range families {
 			now := kernelView{known: true, source: v.Source(family), routed: v.Routed&family != 0}
-			after = append(after, m.follow(&m.lines[f][n], now, v)...)
+			routed := slices.ContainsFunc(view.Lines, func(v uplink.Line) bool { return v.Routed&family != 0 })
+			after = append(after, m.follow(&m.lines[f][n], now, v, routed)...)
 		}
 	}
 	return after
 }
 
-// follow takes in what the kernel says of one line in one family.
-func (m *Monitor) follow(l *line, now kernelView, v *uplink.Line) []func() {
+// follow takes in what the kernel says of one line in one family. Routed: some line has a default route.
+func (m *Monitor) follow(l *line, now kernelView, v *uplink.Line, routed bool) []func() {
 	before := l.kernel
 	l.kernel = now
 	l.gone = !now.source.IsValid()
@@ -54,6 +56,8 @@ func (m *Monitor) follow(l *line, now kernelView, v *uplink.Line) []func() {
 			return nil // a line of the other family only: nobody misses this one
 		}
 		return []func(){become}
+	case !before.known && routed && !now.routed:
+		return m.suspect(l, "it has no default route")
 	case !before.known:
 		if len(m.probes) > 0 {
 			m.check(l)

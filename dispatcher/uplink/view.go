@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"fmt"
 	"net/netip"
 )
 
@@ -30,7 +31,7 @@ type Line struct {
 	Routed Family
 
 	source4, source6 netip.Addr
-	route4, route6   DefaultRoute // the best of each family, so that a change of them is noticed
+	routes           string // all default routes, so that a change of any is noticed: policy routes can hide it from the best
 }
 
 // Source returns the address that connections of family f leave from, the zero Addr when there is none.
@@ -133,9 +134,10 @@ func resolve(interfaces []Interface, u *Uplink) Line {
 		return l
 	}
 	l.Device, l.Index = i.Name, i.Index
-	l.route4, _ = i.DefaultRoute(IPv4)
-	l.route6, _ = i.DefaultRoute(IPv6)
-	l.Routed = l.route4.Family | l.route6.Family
+	for _, r := range i.DefaultRoutes {
+		l.Routed |= r.Family
+	}
+	l.routes = fmt.Sprint(i.DefaultRoutes)
 	if !i.Up {
 		l.Problem = "the link is down"
 		return l
