@@ -29,8 +29,8 @@ type Change struct {
 }
 
 type step struct {
-	make func(*netlink.Handle) error
-	of   *policy // that it is a part of; nil where something is removed
+	carryOut func(*netlink.Handle) error
+	of       *policy // that it is a part of; nil where something is removed
 }
 
 // Make carries the change out. What cannot be removed ends it; a line's route that cannot be installed leaves out just that
@@ -41,7 +41,7 @@ func (c *Change) Make() error {
 		if s.of != nil && failed.tell(s.of) {
 			continue // without its route its rules lead nowhere
 		}
-		switch err := s.make(c.kernel.nl); {
+		switch err := s.carryOut(c.kernel.nl); {
 		case err == nil:
 		case s.of == nil:
 			return fmt.Errorf("%s: %w", c.Commands[n], err)
@@ -94,9 +94,9 @@ func (c *Change) Close() error {
 	return releaseAll(c.claims)
 }
 
-func (c *Change) add(of *policy, command string, make func(*netlink.Handle) error) {
+func (c *Change) add(of *policy, command string, carryOut func(*netlink.Handle) error) {
 	c.Commands = append(c.Commands, command)
-	c.steps = append(c.steps, step{make, of})
+	c.steps = append(c.steps, step{carryOut, of})
 }
 
 // installed is what is there of ours.

@@ -114,7 +114,8 @@ func (e *examination) explainLostAddress(l *line) {
 		"no interface has the address %s now; name the interface instead, which follows address changes: one of %s", l.spec.Addr, e.names())
 }
 
-// examineSources says for each family whether there is an address to leave from. To lack one family is nothing bad.
+// examineSources says for each family whether there is an address to leave from. To lack IPv6 is nothing bad, nor is it to
+// lack IPv4 where no line has it.
 func (e *examination) examineSources(l *line) {
 	for _, f := range families {
 		if source := l.source[f]; source.IsValid() {
@@ -122,6 +123,7 @@ func (e *examination) examineSources(l *line) {
 		}
 	}
 	if len(l.source) > 0 {
+		e.examineLackOfIPv4(l)
 		return
 	}
 	why := "it has no address"
@@ -141,6 +143,19 @@ func (e *examination) examineSources(l *line) {
 	}
 	commands, advice := e.readdress(l)
 	l.fail(CheckSource, 0, commands, "%s has no address that connections can leave from: %s%s", l.Interface, why, advice)
+}
+
+// examineLackOfIPv4: a line that has IPv6 only has mostly lost the other.
+func (e *examination) examineLackOfIPv4(l *line) {
+	if l.source[uplink.IPv4].IsValid() || !l.wants(uplink.IPv4) {
+		return
+	}
+	commands, advice := e.readdress(l)
+	others := slices.ContainsFunc(e.lines, func(o *line) bool { return o.source[uplink.IPv4].IsValid() })
+	if len(commands) > 0 || others {
+		l.warn(CheckSource, uplink.IPv4, commands, "%s has no IPv4 address that connections can leave from, so it carries IPv6 only%s",
+			l.Interface, advice)
+	}
 }
 
 // examineBinding opens a socket as a connection's would be, and connects it without sending anything. It returns the

@@ -99,6 +99,21 @@ func TestLinesThatWereNotChosen(t *testing.T) {
 	}
 }
 
+// A line of both families that has lost its IPv4 address works still, but for half of the world.
+func TestLineThatHasLostIPv4(t *testing.T) {
+	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{}, {}}})
+	lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
+	report := examine(t, doctor.Options{GatewayTimeout: -1}, "wan1", "wan2")
+	if got := notPassed(report.Lines[1]); !report.Usable || len(notPassed(report.Lines[0])) > 0 || strings.Join(got, " ") != "source/ipv4/warn" {
+		t.Errorf("usable: %v, found %v and %v", report.Usable, notPassed(report.Lines[0]), got)
+	}
+	// Where no line has any, that is how this network is.
+	lab.DelAddr(0, lab.Uplink(0).IPv4.Addr())
+	if got := notPassed(examine(t, doctor.Options{GatewayTimeout: -1}, "wan1", "wan2").Lines[1]); len(got) > 0 {
+		t.Errorf("found %v on IPv6 alone", got)
+	}
+}
+
 // The commands that set default routes do not contradict each other, or what there is.
 func TestDefaultRoutesOfDifferentMetrics(t *testing.T) {
 	none := netlab.Uplink{NoIPv6: true, NoDefault4: true}
