@@ -17,6 +17,7 @@ type Conn struct {
 	server   *Server
 	idle     bool // under server.mu: no request is being served
 	closed   atomic.Bool
+	aborted  atomic.Bool
 	tunnel   atomic.Pointer[dispatcher.Conn] // the other end, while Tunnel copies
 }
 
@@ -74,8 +75,8 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// Closed tells whether this side has closed the connection.
-func (c *Conn) Closed() bool { return c.closed.Load() }
+// Aborted tells whether Abort has ended the connection, and not its handler or the client.
+func (c *Conn) Aborted() bool { return c.aborted.Load() }
 
 // CloseRead shuts down the receiving side.
 func (c *Conn) CloseRead() error { return c.tcp.CloseRead() }
@@ -88,6 +89,7 @@ func (c *Conn) Abort() error {
 	if c.closed.Load() {
 		return nil
 	}
+	c.aborted.Store(true)
 	lingerErr := c.tcp.SetLinger(0)
 	if err := c.Close(); err != nil {
 		return err

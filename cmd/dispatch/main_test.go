@@ -37,11 +37,21 @@ func (l leakChecked) Run() int {
 // plain are the clients of plain HTTP by proxy; they keep their connections to it alive.
 var plain = map[string]*http.Client{}
 
-// The scripts under testdata/script are the command line as its user sees it, on a machine with loopback only.
+// The scripts under testdata/script are the command line as its user sees it, those that look at the
+// machine on one with loopback only.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: func(e *testscript.Env) error {
-		e.Setenv("HOME", e.WorkDir)
-		e.Setenv("LocalAppData", e.WorkDir)
-		return nil
-	}})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("LocalAppData", e.WorkDir)
+			return nil
+		},
+		Condition: func(condition string) (bool, error) {
+			if condition != "lab" {
+				return false, fmt.Errorf("there is no condition %q", condition)
+			}
+			return netlab.Available(), nil
+		},
+	})
 }

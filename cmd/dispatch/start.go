@@ -193,6 +193,9 @@ func (g *gateway) serve(grace time.Duration, to terminal, end, snapshot <-chan o
 	}
 }
 
+// recordsWithin is how long the end waits for the records of sessions that were cut.
+const recordsWithin = 500 * time.Millisecond
+
 // stop ends the listeners within grace, or at once on a further signal.
 func (g *gateway) stop(grace time.Duration, again <-chan os.Signal) error {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
@@ -205,6 +208,10 @@ func (g *gateway) stop(grace time.Duration, again <-chan os.Signal) error {
 	case <-again:
 		cancel()
 		cut = <-done
+	}
+	// The sessions that were cut write their records now.
+	for end := time.Now().Add(recordsWithin); g.dispatcher.Snapshot().All.Live > 0 && time.Now().Before(end); {
+		time.Sleep(recordsWithin / 100)
 	}
 	logSnapshot(g.log, g.dispatcher.Snapshot())
 	g.log.Info("stopped", "sessions_cut", cut)

@@ -16,15 +16,14 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"dispatch/testdata/netlab"
 )
 
 // inNewNamespace runs do on a thread of its own in an empty network namespace that ends with it.
 func inNewNamespace(t testing.TB, do func(n *testNetwork)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		fmt.Fprintf(os.Stderr, "NOT RUN: %s needs root, to make network namespaces\n", t.Name())
-		t.Skip("needs root")
-	}
+	netlab.Require(t)
 	n := &testNetwork{t: t}
 	done := make(chan struct{})
 	go func() {

@@ -33,7 +33,7 @@ func (x *exchange) repeatable(err error) bool {
 func (x *exchange) because(err error) *dispatcher.Error {
 	class := dispatcher.DestinationBroken
 	switch {
-	case x.client.Closed(), x.client.ctx.Err() != nil:
+	case x.client.Aborted(), x.client.ctx.Err() != nil:
 		class, err = dispatcher.Closed, fmt.Errorf("%w: %w", errGivenUp, err)
 	case x.in.Context().Err() != nil:
 		class, err = dispatcher.ClientBroken, fmt.Errorf("%w: %w", errClientLeft, err)

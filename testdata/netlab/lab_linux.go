@@ -38,7 +38,7 @@ var oneClient struct {
 // lab; it waits while another test of the process has one.
 func New(t testing.TB, cfg Config) *Lab {
 	t.Helper()
-	requireLab(t)
+	Require(t)
 	uplinks, err := cfg.complete()
 	if err != nil {
 		t.Fatalf("netlab: %v", err)

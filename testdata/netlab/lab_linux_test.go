@@ -189,7 +189,7 @@ func TestDo(t *testing.T) {
 
 // The main thread may get any goroutine: keep it busy with this one.
 func TestDoNeverMovesTheMainThread(t *testing.T) {
-	requireLab(t)
+	Require(t)
 	onMain := make(chan bool)
 	var tries atomic.Int32
 	for range 200 {

@@ -19,7 +19,7 @@ type Machine struct{}
 // New skips or fails t, saying why there is no lab.
 func New(t testing.TB, _ Config) *Lab {
 	t.Helper()
-	requireLab(t)
+	Require(t)
 	t.Fatal("netlab: DISPATCH_NETLAB says that there is a lab, but this system has none: unset it")
 	return nil
 }

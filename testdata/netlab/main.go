@@ -65,13 +65,17 @@ func runOutside(m TestingM, reason string) int {
 
 func required() bool { return os.Getenv(RequireEnv) == "1" }
 
-// requireLab returns if the process is the client machine; otherwise it skips or fails t, saying why.
-func requireLab(t testing.TB) {
+// Available tells whether the process is on the client machine.
+func Available() bool { return strings.HasPrefix(os.Getenv(stateEnv), stateInside) }
+
+// Require returns if the process is on the client machine, in namespaces of its own where it may do what root may;
+// otherwise it skips or fails t, saying why. New calls it.
+func Require(t testing.TB) {
 	t.Helper()
 	state := os.Getenv(stateEnv)
 	reason, refused := strings.CutPrefix(state, stateRefused)
 	switch {
-	case strings.HasPrefix(state, stateInside):
+	case Available():
 	case refused && required():
 		t.Fatalf("netlab: this test did NOT RUN, and %s=1 demands it: %s", RequireEnv, reason)
 	case refused:

@@ -104,7 +104,7 @@ func exitCode(t *testing.T, err error) int {
 }
 
 func TestArgumentsStreamsAndExitCodeAreThoseOfTheTests(t *testing.T) {
-	requireLab(t)
+	Require(t)
 	t.Parallel() // the labs are those of other processes
 	for _, inherit := range []bool{false, true} {
 		cmd := again(t, "report", "-x", "y z")
@@ -125,7 +125,7 @@ func TestArgumentsStreamsAndExitCodeAreThoseOfTheTests(t *testing.T) {
 }
 
 func TestTestscriptCommandsStayOnTheClient(t *testing.T) {
-	requireLab(t)
+	Require(t)
 	t.Parallel() // the labs are those of other processes
 	out, err := again(t, "testscript").Output()
 	lines := strings.Split(string(out), "\n")
@@ -161,7 +161,7 @@ func startWaiting(t *testing.T) (cmd *exec.Cmd, stdout *os.File, stderr *strings
 }
 
 func TestSignalsReachTheTests(t *testing.T) {
-	requireLab(t)
+	Require(t)
 	t.Parallel() // the labs are those of other processes
 	for _, c := range []struct {
 		signal os.Signal
@@ -182,7 +182,7 @@ func TestSignalsReachTheTests(t *testing.T) {
 }
 
 func TestTheTestsDieWithTheirParent(t *testing.T) {
-	requireLab(t)
+	Require(t)
 	t.Parallel() // the labs are those of other processes
 	cmd, stdout, _ := startWaiting(t)
 	if err := cmd.Process.Kill(); err != nil {
@@ -197,7 +197,7 @@ func TestTheTestsDieWithTheirParent(t *testing.T) {
 const aLabTest = "TestEveryLineReachesTheServers"
 
 func TestWhereTheKernelRefusesTheLabTestsSaySo(t *testing.T) {
-	requireLab(t)
+	Require(t)
 	t.Parallel() // the labs are those of other processes
 	for _, c := range []struct {
 		env, verdict string
@@ -230,7 +230,7 @@ func TestWhereTheKernelRefusesTheLabTestsSaySo(t *testing.T) {
 }
 
 func TestAnOrdinaryUser(t *testing.T) {
-	requireLab(t)
+	Require(t)
 	t.Parallel() // the labs are those of other processes
 	cmd := again(t, "", "-test.v", "-test.run=^"+aLabTest+"$")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
