@@ -29,6 +29,7 @@ func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Co
 
 	// All runners have ended: the fields are ours alone.
 	if r.winner != nil {
+		d.setbacks.learn(r.winner.destination, r.won, r.defeats)
 		return r.winner, nil
 	}
 	class := classOfAttempt(r.worst)
@@ -64,6 +65,8 @@ type race struct {
 	stopped  bool // by a failure that is nobody's: no further attempt begins
 	over     bool // won, or stopped with no attempt under way
 	winner   *Conn
+	won      int // the winner's place among the attempts
+	defeats  []defeat
 	worst    uplink.Failure // the failure that explains the request's best
 	failed   []error
 }
@@ -92,6 +95,7 @@ func (r *race) take() (pair, bool) {
 	p, ok := r.pairs.next()
 	if ok {
 		r.attempts++
+		p.place = r.attempts
 		r.flying++
 		if r.session != nil {
 			r.session.attempts.Add(1)
@@ -148,10 +152,13 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 	r.mu.Lock()
 	r.flying--
 	late := r.over
+	if err != nil {
+		r.defeats = append(r.defeats, defeat{p.destination, p.place, class})
+	}
 	switch {
 	case err == nil && !late:
 		r.over = true
-		r.winner = &Conn{tcp: tcp, uplink: p.uplink, destination: p.destination}
+		r.winner, r.won = &Conn{tcp: tcp, uplink: p.uplink, destination: p.destination}, p.place
 	case err != nil && !late:
 		r.failed = append(r.failed, fmt.Errorf("%s through %s: %w", p.destination, lineName(p.uplink), err))
 		if r.worst == uplink.NoFailure || telling(class) > telling(r.worst) {

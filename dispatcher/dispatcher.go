@@ -49,6 +49,7 @@ type Dispatcher struct {
 	warned   []atomic.Int64 // when a failed attempt was last warned of, by uplink; Unix seconds
 	turn     atomic.Uint64  // of ServerDialer
 	alarms   alarms
+	setbacks setbacks
 
 	mu  sync.RWMutex
 	own []netip.AddrPort // the listeners' own addresses

@@ -10,6 +10,7 @@ import (
 type pair struct {
 	uplink      *uplink.Uplink // nil: direct
 	destination netip.AddrPort
+	place       int // among the race's attempts, by their beginnings, counted from 1; 0: none yet
 }
 
 // pairs deals out the pairs of a route, whose lanes it takes over.
@@ -54,7 +55,7 @@ func (p *pairs) next() (pair, bool) {
 	l.tried++
 	l.dealt |= 1 << place
 	p.last = l.destinations[place]
-	return pair{l.uplink, p.last}, true
+	return pair{uplink: l.uplink, destination: p.last}, true
 }
 
 // ruleOut keeps a destination from being dealt again, through any line.

@@ -122,12 +122,12 @@ func (d *Dispatcher) balance(route *Route, req *Request, destinations []netip.Ad
 		}
 	}
 	if alike {
-		destinations = interleave(destinations)
+		destinations = d.setbacks.order(interleave(destinations))
 	}
 	for _, u := range d.strategy.Order(route.order[:0], choice) {
 		l := lane{uplink: u, destinations: destinations}
 		if !alike {
-			l.destinations = interleave(reached(destinations, reach, u))
+			l.destinations = d.setbacks.order(interleave(reached(destinations, reach, u)))
 		}
 		route.lanes = append(route.lanes, l)
 	}
@@ -141,7 +141,7 @@ func (d *Dispatcher) fallBack(route *Route, destinations []netip.AddrPort, avoid
 	}
 	for ; lines != 0; lines &= lines - 1 { // drops the lowest
 		u := d.uplinks.Uplinks()[bits.TrailingZeros64(lines)]
-		route.lanes = append(route.lanes, lane{uplink: u, destinations: interleave(reached(destinations, avoided, u))})
+		route.lanes = append(route.lanes, lane{uplink: u, destinations: d.setbacks.order(interleave(reached(destinations, avoided, u)))})
 	}
 }
 

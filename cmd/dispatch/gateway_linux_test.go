@@ -457,6 +457,8 @@ func TestNamesOfEachKind(t *testing.T) {
 		if got := shares(t, lab, p, ask, nameOfDead, 14); got[0]+got[2] != 14 {
 			t.Errorf("%s to %s: %v of 14 were served", protocol, nameOfDead, got)
 		}
+		// That is remembered: then every line serves its own share.
+		exactShares(t, lab, p, protocol, nameOfDead, [3]int{50, 0, 20}, ask)
 	}
 }
 
