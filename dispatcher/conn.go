@@ -104,6 +104,20 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Quiet tells whether the connection is open and the destination has sent nothing that has not been read, nor its end.
+func (c *Conn) Quiet() bool {
+	raw, err := c.tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	quiet := false
+	err = raw.Control(func(fd uintptr) { quiet = isQuiet(fd) })
+	return err == nil && quiet
+}
+
+// SetLinger is that of net.TCPConn: with 0, Close resets the connection.
+func (c *Conn) SetLinger(sec int) error { return c.tcp.SetLinger(sec) }
+
 // Close closes the connection, and ends its session if it came from Dial.
 func (c *Conn) Close() error {
 	err := c.tcp.Close()

@@ -55,6 +55,10 @@ func (x *exchange) drop(cause *dispatcher.Error) {
 	x.link = nil
 	x.unwatch()
 	l.end()
+	if cause != nil {
+		// What was broken off is no end: the origin, too, is to see that. An error means that it is closed already.
+		_ = l.conn.SetLinger(0)
+	}
 	if x.session == nil && cause != nil {
 		x.h.logEnd(x.client, l.conn.Abandon(cause.Class, cause.Err))
 		return

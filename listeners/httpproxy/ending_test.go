@@ -185,7 +185,8 @@ func TestClientLeaves(t *testing.T) {
 					p.head()
 					p.send(s.answer)
 					close(started)
-					rest, _ := p.rest()
+					rest, err := p.rest()
+					wantReset(t, err)
 					ended <- rest
 				})
 				client := f.client()

@@ -73,7 +73,8 @@ func (p *pool) take(k key, limit time.Duration) *link {
 		p.remove(l)
 		watching := l.watching
 		p.mu.Unlock()
-		if !watching || p.callOff(l) {
+		// Whatever the server has said unasked would be taken for the response to the next request, whosever that is.
+		if (!watching || p.callOff(l)) && l.conn.Quiet() {
 			return l
 		}
 		p.discard(l)

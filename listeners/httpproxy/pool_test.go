@@ -36,6 +36,40 @@ func counting(t *testing.T, serve func(*peer)) (origin, *atomic.Int32) {
 	}), count
 }
 
+// A server that closes, or says something unasked, just after its response is noticed by a request that follows at once.
+func TestPoolLooksBeforeItReuses(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]func(*peer){
+		"end":     func(p *peer) { p.end() },
+		"unasked": func(p *peer) { p.send(ok("for nobody")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := start(t, fixtureConfig{})
+			done := make(chan struct{}, 2)
+			o, connections := counting(t, func(p *peer) {
+				p.head()
+				p.send(ok("hello"))
+				after(p)
+				done <- struct{}{}
+				_, _ = p.rest()
+			})
+			for range 2 {
+				client := f.client()
+				// Of those that are not repeated.
+				client.send("POST " + o.url() + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+				if resp, body := client.response("POST"); resp.StatusCode != http.StatusOK || body != "hello" {
+					t.Errorf("%s %q", resp.Status, body)
+				}
+				<-done // loopback has delivered it by now
+			}
+			if n := connections.Load(); n != 2 {
+				t.Errorf("%d connections", n)
+			}
+		})
+	}
+}
+
 // Requests that follow each other share a connection, of one client and of several, quickly and slowly.
 func TestPoolReuses(t *testing.T) {
 	t.Parallel()

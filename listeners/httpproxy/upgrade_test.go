@@ -208,8 +208,10 @@ func TestUpgradeNotPassedOn(t *testing.T) {
 	o = newOrigin(t, func(p *peer) {
 		p.head()
 		p.send(switching)
-		if rest, err := p.rest(); err != nil || rest != "" {
-			t.Errorf("then the origin got %q, %v", rest, err)
+		rest, err := p.rest()
+		wantReset(t, err)
+		if rest != "" {
+			t.Errorf("then the origin got %q", rest)
 		}
 	})
 	client = f.client()
