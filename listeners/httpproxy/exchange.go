@@ -225,12 +225,19 @@ func (x *exchange) send(l *link) {
 // readHead reads the response's head, and passes on what comes before the final one.
 func (x *exchange) readHead(l *link) error {
 	for {
-		resp, err := http.ReadResponse(l.br, x.out)
+		var resp *http.Response
+		options, err := connectionOptions(l.br)
+		if err == nil {
+			resp, err = http.ReadResponse(l.br, x.out)
+		}
 		if err != nil {
 			if !l.received && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 				err = errNoAnswer
 			}
 			return fmt.Errorf("read the response: %w", err)
+		}
+		if _, kept := resp.Header["Connection"]; !kept && len(options) > 0 {
+			resp.Header["Connection"] = options
 		}
 		switch status := resp.StatusCode; {
 		case status < http.StatusContinue:

@@ -3,8 +3,10 @@ package httpproxy
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestForwardEveryMethod(t *testing.T) {
@@ -202,6 +204,68 @@ func sortFields(head string) string {
 }
 
 // Requests that cannot be forwarded get a page and no session.
+// net/http hides the fields that Connection names when "close" is among them.
+func TestForwardStripsHopsOfAClosingOrigin(t *testing.T) {
+	t.Parallel()
+	for _, connection := range []string{
+		"Connection: X-Hop, close\r\nX-Hop: 1\r\n", "X-Hop: 1\r\nconnection:close , x-hop\r\n",
+		"Connection: close\r\nX-Hop: 1\r\nConnection: X-Hop\r\n", "Connection: X-Hop\r\nX-Hop: 1\r\nConnection: close\r\n",
+	} {
+		f := start(t, fixtureConfig{})
+		o := newOrigin(t, func(p *peer) {
+			p.head()
+			head := "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX-Kept: 1\r\n" + connection + "Content-Length: 2\r\n"
+			for part := range slices.Chunk([]byte(head), 40) { // a head need not come in one piece
+				p.send(string(part))
+				time.Sleep(time.Millisecond)
+			}
+			p.send("\r\nok")
+		})
+		client := f.client()
+		client.send(get(o))
+		client.head() // the early hints
+		resp, body := client.response("GET")
+		if body != "ok" || resp.Header.Get("X-Kept") != "1" || resp.Header.Get("X-Hop") != "" {
+			t.Errorf("%q: arrived as %v %q", connection, resp.Header, body)
+		}
+	}
+}
+
+// A server of another protocol greets, and waits.
+func TestForwardToAnotherProtocol(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	answered := make(chan struct{})
+	o := newOrigin(t, func(p *peer) {
+		p.send("SSH-2.0-OpenSSH_9.2\r\n")
+		<-answered
+	})
+	client := f.client()
+	client.send(get(o))
+	resp, body := client.response("GET")
+	close(answered)
+	if resp.StatusCode != http.StatusBadGateway || !strings.Contains(body, "not HTTP") {
+		t.Errorf("%s %q", resp.Status, body)
+	}
+}
+
+// The framing of an HTTP/1.0 request with Transfer-Encoding is faulty (RFC 9112 section 6.1): its body must not be lost.
+func TestForwardRefusesBodiesWithoutLength(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"POST", "PUT", "PATCH"} {
+		f := start(t, fixtureConfig{})
+		client := f.client()
+		client.send(method + " http://origin/ HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+		if resp, body := client.response(method); resp.StatusCode != http.StatusLengthRequired || !strings.Contains(body, "Content-Length") {
+			t.Errorf("%s: %s %q", method, resp.Status, body)
+		}
+		if rest, _ := client.rest(); rest != "" {
+			t.Errorf("%s: then came %q", method, rest)
+		}
+		f.sessions(0)
+	}
+}
+
 func TestForwardRefuses(t *testing.T) {
 	t.Parallel()
 	f := start(t, fixtureConfig{})

@@ -1,6 +1,10 @@
 package httpproxy
 
 import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -25,6 +29,49 @@ func stripHopByHop(h http.Header) {
 	delete(h, "Trailer")
 	delete(h, "Transfer-Encoding")
 	delete(h, "Upgrade")
+}
+
+// connectionOptions returns the values of Connection in the response's head that is next in br, as far as br's buffer
+// holds it. It waits for that. Where one of them is "close" net/http deletes the field, and with it the names of others
+// that are not to be passed on.
+func connectionOptions(br *bufio.Reader) (values []string, err error) {
+	head, err := nextHead(br)
+	if err != nil {
+		return nil, err
+	}
+	for line := range bytes.Lines(head) {
+		name, value, ok := bytes.Cut(line, []byte(":"))
+		if ok && bytes.EqualFold(name, []byte("Connection")) {
+			values = append(values, string(bytes.TrimSpace(value)))
+		}
+	}
+	return values, nil
+}
+
+// nextHead peeks at a head, up to its empty line or what the buffer has room for.
+func nextHead(br *bufio.Reader) ([]byte, error) {
+	for n := 1; ; n = br.Buffered() + 1 {
+		if _, err := br.Peek(n); err != nil { // which bufio tells but once
+			if n > 1 && errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		head, err := br.Peek(br.Buffered())
+		if err != nil {
+			return nil, err
+		}
+		if end := bytes.Index(head, []byte("\r\n\r\n")); end >= 0 {
+			return head[:end+2], nil
+		}
+		if end := bytes.Index(head, []byte("\n\n")); end >= 0 {
+			return head[:end+1], nil
+		}
+		const begin = "HTTP/" // what begins otherwise may never have an empty line
+		if br.Buffered() == br.Size() || !bytes.HasPrefix(head, []byte(begin[:min(len(begin), len(head))])) {
+			return head, nil
+		}
+	}
 }
 
 // idempotent tells whether a request may be sent again when it is not known whether it has arrived (RFC 9110 section

@@ -17,11 +17,20 @@ func destinationOf(r *http.Request) (host string, port uint16, refusal *http.Res
 	case r.URL.Scheme != "http":
 		return "", 0, page(r, http.StatusNotImplemented, "this proxy forwards http addresses only, and takes CONNECT for everything else")
 	}
+	if !r.ProtoAtLeast(1, 1) && r.Header.Get("Content-Length") == "" && hasContent(r.Method) {
+		// RFC 1945 section 8.3. Besides, net/http ignores Transfer-Encoding in HTTP/1.0, which would lose the body.
+		return "", 0, page(r, http.StatusLengthRequired, "an HTTP/1.0 request of this method has to tell its Content-Length")
+	}
 	host, port, err := target(r.URL, 80)
 	if err != nil {
 		return "", 0, page(r, http.StatusBadRequest, err.Error())
 	}
 	return host, port, nil
+}
+
+// hasContent tells whether requests of a method are there to carry something.
+func hasContent(method string) bool {
+	return method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch
 }
 
 // lastHop answers the requests that are not to go any further, and counts the others' hops (RFC 9110 section 7.6.2); nil
