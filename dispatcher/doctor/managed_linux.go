@@ -11,8 +11,8 @@ import (
 
 // Routes are the policy routes of one running process. Two processes at a time do not touch each other's: each has a
 // number of its own, which its tables and the priorities of its rules are made of, and which it holds as long as it
-// lives. What a process has left behind that is no more, the next one to Apply removes, or RemoveLeft. The zero value is ready to use;
-// its methods must not be called at the same time.
+// lives. What a process has left behind that is no more, the next one to Apply removes, or RemoveLeft. The zero value is
+// ready to use; its methods must not be called at the same time.
 type Routes struct {
 	claim *claim
 	known map[known]gateway
@@ -29,8 +29,9 @@ func NewRoutes() *Routes { return new(Routes) }
 
 // Apply installs the policy routes of the lines that specs name, and removes those of an earlier Apply that are no
 // longer right. It is to be called again when links, addresses or routes have changed; when nothing has to be done it
-// does nothing. A line that is down, whose router is not known or whose route the kernel refuses is none of the errors, but
-// among the Missing, unless the kernel refuses them all; a router that was known earlier on the same interface and address still is.
+// does nothing. A line that is down, whose router is not known or whose route the kernel refuses is none of the errors,
+// but among the Missing, unless the kernel refuses them all; a router that was known earlier on the same interface and
+// address still is.
 func (r *Routes) Apply(specs ...uplink.Spec) ([]Missing, error) {
 	if len(specs) == 0 {
 		return nil, errors.New("manage routes: no uplink was named")

@@ -150,7 +150,7 @@ func (l *line) hold(f failure) {
 func (m *Monitor) accusation(f int, l *line) string {
 	hosts := make(map[string]struct{})
 	for _, x := range l.failures {
-		if !m.failedByOthers(f, l, x.destination) {
+		if !m.failedByOthers(f, l, x) {
 			hosts[x.host] = struct{}{}
 		}
 	}
@@ -160,10 +160,11 @@ func (m *Monitor) accusation(f int, l *line) string {
 	return fmt.Sprintf("%d destinations in a row could not be reached, the last one %s", len(hosts), l.failures[len(l.failures)-1].why)
 }
 
-// failedByOthers tells whether a failure with the destination is held against another line.
-func (m *Monitor) failedByOthers(f int, l *line, d netip.AddrPort) bool {
+// failedByOthers tells whether a failure with the same destination is held against another line.
+func (m *Monitor) failedByOthers(f int, l *line, by failure) bool {
+	alike := func(x failure) bool { return x.destination == by.destination && by.at.Sub(x.at).Abs() < forgotten }
 	for n := range m.lines[f] {
-		if o := &m.lines[f][n]; o != l && slices.ContainsFunc(o.failures, func(x failure) bool { return x.destination == d }) {
+		if o := &m.lines[f][n]; o != l && slices.ContainsFunc(o.failures, alike) {
 			return true
 		}
 	}

@@ -25,8 +25,8 @@ const (
 // interfaces anew when something happened (5 ms after the first event, then every 50 ms until the events end, and
 // once more after the last), and calls changed with each View in which a line differs from the View before: in its
 // interface, families, source addresses, problem, or default routes; or which lacks an address of the machine that was
-// there before: connections may have left from it, though it is not a line's source any more. The first call comes at once, with what was read
-// after the watch had begun; so nothing is missed, however long before that the Set was made.
+// there before: connections may have left from it, though it is not a line's source any more. The first call comes at
+// once, with what was read after the watch had begun; so nothing is missed, however long before that the Set was made.
 //
 // It returns when ctx ends, and changed is not called after that. The calls come one by one, in order; as no reading
 // is made during a call, changed must return soon, and must not wait for Watch to end. It may be nil.
