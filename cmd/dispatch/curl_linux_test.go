@@ -118,8 +118,11 @@ func TestCurl(t *testing.T) {
 				if got := run1(t, curl, append(base, "-T", upload)...); string(got) != uploaded {
 					t.Errorf("the server got %.100q, want %s", got, uploaded)
 				}
-				if got := run1(t, curl, append(base, "-T", "-", "-X", "POST", "-H", "Transfer-Encoding: chunked")...); !strings.HasPrefix(string(got), "0 ") && name != "http1.0" {
-					t.Errorf("an empty chunked upload was answered %.100q", got)
+				if name != "http1.0" { // which knows no chunks
+					got := run1(t, curl, append(base, "-T", "-", "-X", "POST", "-H", "Transfer-Encoding: chunked")...)
+					if !strings.HasPrefix(string(got), "0 ") {
+						t.Errorf("an empty chunked upload was answered %.100q", got)
+					}
 				}
 				t.Logf("50 MiB down in %s, up in %s", down.Round(time.Millisecond), (time.Since(begin) - down).Round(time.Millisecond))
 			})
