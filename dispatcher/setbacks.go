@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -25,6 +26,7 @@ type setbacks struct {
 	count atomic.Int64 // of until
 	mu    sync.Mutex
 	until map[netip.AddrPort]time.Time
+	tidy  time.Time // when those that are over were last removed
 }
 
 // defeat is an attempt that did not win its race.
@@ -53,9 +55,13 @@ func (s *setbacks) learn(winner netip.AddrPort, won int, defeats []defeat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
+	if now.Sub(s.tidy) >= setbackFor {
+		s.tidy = now
+		maps.DeleteFunc(s.until, func(_ netip.AddrPort, until time.Time) bool { return !now.Before(until) })
+	}
 	for _, d := range defeats {
 		if d.destination != winner && d.counts(won) {
-			s.note(d.destination, now)
+			s.note(d.destination, now.Add(setbackFor))
 		}
 	}
 	delete(s.until, winner)
@@ -63,21 +69,11 @@ func (s *setbacks) learn(winner netip.AddrPort, won int, defeats []defeat) {
 }
 
 // note needs the lock.
-func (s *setbacks) note(destination netip.AddrPort, now time.Time) {
-	if s.until == nil {
-		s.until = make(map[netip.AddrPort]time.Time)
+func (s *setbacks) note(destination netip.AddrPort, until time.Time) {
+	if s.until == nil || len(s.until) >= maxSetbacks {
+		s.until = make(map[netip.AddrPort]time.Time) // those that are lost will be learned anew
 	}
-	if len(s.until) >= maxSetbacks {
-		for d, until := range s.until {
-			if !now.Before(until) {
-				delete(s.until, d)
-			}
-		}
-	}
-	if len(s.until) >= maxSetbacks {
-		clear(s.until) // they will be learned anew
-	}
-	s.until[destination] = now.Add(setbackFor)
+	s.until[destination] = until
 }
 
 // order puts those that have had a setback behind the others, which both keep their order.
@@ -88,14 +84,15 @@ func (s *setbacks) order(destinations []netip.AddrPort) []netip.AddrPort {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	var late []netip.AddrPort
-	rest := make([]netip.AddrPort, 0, len(destinations))
+	late := func(d netip.AddrPort) bool { return now.Before(s.until[d]) }
+	if !slices.ContainsFunc(destinations, late) {
+		return destinations
+	}
+	ordered := slices.DeleteFunc(slices.Clone(destinations), late)
 	for _, d := range destinations {
-		if until, known := s.until[d]; known && now.Before(until) {
-			late = append(late, d)
-		} else {
-			rest = append(rest, d)
+		if late(d) {
+			ordered = append(ordered, d)
 		}
 	}
-	return slices.Concat(rest, late)
+	return ordered
 }

@@ -231,6 +231,22 @@ func TestForwardStripsHopsOfAClosingOrigin(t *testing.T) {
 	}
 }
 
+// net/http takes lines that end in either way, mixed; a head without a body is its whole message.
+func TestForwardHeadsOfMixedLines(t *testing.T) {
+	t.Parallel()
+	for _, head := range []string{
+		"HTTP/1.1 204 x\r\nX: 1\r\n\r\n", "HTTP/1.1 204 x\nX: 1\n\n", "HTTP/1.1 204 x\r\nX: 1\n\r\n", "HTTP/1.1 204 x\nX: 1\r\n\n",
+	} {
+		f := start(t, fixtureConfig{})
+		o := newOrigin(t, answering(func(string) string { return head }))
+		client := f.client()
+		client.send(get(o))
+		if resp, _ := client.response("GET"); resp.StatusCode != http.StatusNoContent || resp.Header.Get("X") != "1" {
+			t.Errorf("%q: arrived as %s %v", head, resp.Status, resp.Header)
+		}
+	}
+}
+
 // A server of another protocol greets, and waits.
 func TestForwardToAnotherProtocol(t *testing.T) {
 	t.Parallel()

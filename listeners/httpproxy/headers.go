@@ -61,11 +61,14 @@ func nextHead(br *bufio.Reader) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if end := bytes.Index(head, []byte("\r\n\r\n")); end >= 0 {
-			return head[:end+2], nil
-		}
-		if end := bytes.Index(head, []byte("\n\n")); end >= 0 {
-			return head[:end+1], nil
+		for rest := head; ; {
+			_, next, ended := bytes.Cut(rest, []byte("\n"))
+			if !ended {
+				break
+			}
+			if rest = next; bytes.HasPrefix(rest, []byte("\n")) || bytes.HasPrefix(rest, []byte("\r\n")) {
+				return head[:len(head)-len(rest)], nil
+			}
 		}
 		const begin = "HTTP/" // what begins otherwise may never have an empty line
 		if br.Buffered() == br.Size() || !bytes.HasPrefix(head, []byte(begin[:min(len(begin), len(head))])) {
