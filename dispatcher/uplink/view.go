@@ -63,7 +63,8 @@ type Place struct {
 	Lines uint64
 }
 
-// Place tells where addr lies.
+// Place tells where addr lies. Of on-link networks that overlap the longest prefix decides, as in a routing table (RFC 4632
+// section 5.1); of equal ones, those of uplinks.
 func (v *View) Place(addr netip.Addr) Place {
 	addr = addr.Unmap()
 	if _, own := v.own[addr.WithZone("")]; own || addr.IsLoopback() {
@@ -72,18 +73,19 @@ func (v *View) Place(addr netip.Addr) Place {
 	if addr.IsLinkLocalUnicast() {
 		return Place{Direct: true}
 	}
+	longest := 0 // bits; no on-link network has none
 	var lines uint64
-	direct := false
 	for _, n := range v.onLink {
-		if n.prefix.Contains(addr) {
-			lines |= n.lines
-			direct = direct || n.lines == 0
+		bits := n.prefix.Bits()
+		if bits < longest || !n.prefix.Contains(addr) {
+			continue
 		}
+		if bits > longest {
+			longest, lines = bits, 0
+		}
+		lines |= n.lines
 	}
-	if lines != 0 {
-		return Place{Lines: lines}
-	}
-	return Place{Direct: direct}
+	return Place{Direct: longest > 0 && lines == 0, Lines: lines}
 }
 
 // lacks tells whether an address of the machine in the other View is in this one no more.

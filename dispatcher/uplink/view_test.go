@@ -190,6 +190,33 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+func TestPlaceLongestPrefixDecides(t *testing.T) {
+	t.Parallel()
+	s := set(t, fixed([]Interface{
+		{Index: 1, Name: "corp", Kind: KindEthernet, Up: true, Addresses: []Address{address("10.0.0.2/8"), address("fd00::2/32")}},
+		{Index: 2, Name: "home", Kind: KindWiFi, Up: true, Addresses: []Address{address("10.1.0.2/16")}},
+		{Index: 3, Name: "docker0", Kind: KindVirtual, Up: true, Addresses: []Address{address("10.1.7.1/24"), address("fd00:0:7::1/64")}},
+		{Index: 4, Name: "wide", Kind: KindVirtual, Up: true, Addresses: []Address{address("10.0.9.1/6"), address("10.1.255.1/16")}},
+	}), "corp", "home")
+	v, err := s.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[string]Place{
+		"10.9.9.9":   {Lines: 1 << 0},
+		"10.1.9.9":   {Lines: 1 << 1}, // wide, which is no uplink, has the same network
+		"10.1.7.9":   {Direct: true},  // the containers' network lies within both lines'
+		"11.9.9.9":   {Direct: true},
+		"fd00::9":    {Lines: 1 << 0},
+		"fd00:0:7::": {Direct: true},
+		"192.0.2.1":  {},
+	} {
+		if got := v.Place(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("Place(%s) = %+v, want %+v", addr, got, want)
+		}
+	}
+}
+
 func TestViewFollowsTheMachine(t *testing.T) {
 	t.Parallel()
 	m, reads := machine(), 0
