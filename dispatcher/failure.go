@@ -27,7 +27,7 @@ const (
 	NetworkUnreachable Class = "network_unreachable"
 	HostUnreachable    Class = "host_unreachable"
 	TimedOut           Class = "timeout"
-	Exhausted          Class = "exhausted" // this machine ran out of descriptors or memory
+	Exhausted          Class = "exhausted" // this machine ran out of descriptors, ports or memory
 	Canceled           Class = "canceled"
 	ConnectFailed      Class = "connect_failed" // any other failure of all attempts
 	ClientBroken       Class = "client_broken"  // the client's connection was reset or failed in mid-session

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -263,30 +264,56 @@ func TestBindingFailsClosed(t *testing.T) {
 	}
 }
 
+// A line whose ports to a destination are all taken is not to blame, and its interface need not be looked at again.
+func TestPortsThatRunOutAreNoFaultOfTheLine(t *testing.T) {
+	lab := netlab.New(t, netlab.Config{})
+	lab.SetPortRange(20000, 20003)
+	to := lab.EchoPeer(t, netip.AddrPortFrom(server4, 0))
+	u := lines(t, "wan2")[0]
+	for n := range 5 {
+		c, err := u.DialTCP(t.Context(), to)
+		if err == nil {
+			t.Cleanup(func() { _ = c.Close() }) // the test is about the others
+		}
+		want := NoFailure
+		if n == 4 {
+			want = Exhausted
+		}
+		if got := FailureOf(err); got != want || got.Blame() == BlameUplink && err != nil {
+			t.Errorf("connection %d: %q, %v; want %q", n+1, got, err, want)
+		}
+	}
+}
+
 func TestFailureOf(t *testing.T) {
 	t.Parallel()
 	wrapped := func(errno syscall.Errno) error {
 		return fmt.Errorf("x: %w", &net.OpError{Op: "dial", Err: errno})
 	}
+	of := func(call string, errno syscall.Errno) error {
+		return &net.OpError{Op: "dial", Err: os.NewSyscallError(call, errno)}
+	}
 	for err, want := range map[error]Failure{
-		nil:                              NoFailure,
-		wrapped(syscall.ECONNREFUSED):    Refused,
-		wrapped(syscall.ECONNRESET):      Reset,
-		wrapped(syscall.ENETUNREACH):     NetworkUnreachable,
-		wrapped(syscall.EHOSTUNREACH):    HostUnreachable,
-		wrapped(syscall.ETIMEDOUT):       TimedOut,
-		wrapped(syscall.ENETDOWN):        LineUnusable,
-		wrapped(syscall.EADDRNOTAVAIL):   LineUnusable,
-		wrapped(syscall.ENODEV):          LineUnusable,
-		wrapped(syscall.EPERM):           Forbidden,
-		wrapped(syscall.EMFILE):          Exhausted,
-		wrapped(syscall.EINVAL):          OtherFailure,
-		context.Canceled:                 Canceled,
-		context.DeadlineExceeded:         TimedOut,
-		&UnavailableError{}:              LineUnusable,
-		&BindError{Err: syscall.EINVAL}:  LineUnusable,
-		&BindError{Err: syscall.EPERM}:   Forbidden,
-		errors.New("connection refused"): OtherFailure, // texts prove nothing
+		nil:                                  NoFailure,
+		wrapped(syscall.ECONNREFUSED):        Refused,
+		wrapped(syscall.ECONNRESET):          Reset,
+		wrapped(syscall.ENETUNREACH):         NetworkUnreachable,
+		wrapped(syscall.EHOSTUNREACH):        HostUnreachable,
+		wrapped(syscall.ETIMEDOUT):           TimedOut,
+		wrapped(syscall.ENETDOWN):            LineUnusable,
+		of("bind", syscall.EADDRNOTAVAIL):    LineUnusable,
+		of("connect", syscall.EADDRNOTAVAIL): Exhausted,
+		of("connect", syscall.ECONNREFUSED):  Refused,
+		wrapped(syscall.ENODEV):              LineUnusable,
+		wrapped(syscall.EPERM):               Forbidden,
+		wrapped(syscall.EMFILE):              Exhausted,
+		wrapped(syscall.EINVAL):              OtherFailure,
+		context.Canceled:                     Canceled,
+		context.DeadlineExceeded:             TimedOut,
+		&UnavailableError{}:                  LineUnusable,
+		&BindError{Err: syscall.EINVAL}:      LineUnusable,
+		&BindError{Err: syscall.EPERM}:       Forbidden,
+		errors.New("connection refused"):     OtherFailure, // texts prove nothing
 	} {
 		if got := FailureOf(err); got != want {
 			t.Errorf("FailureOf(%v) = %q, want %q", err, got, want)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -47,7 +48,8 @@ func (f Failure) Blame() Blame {
 	return BlameUplink
 }
 
-// FailureOf classes an error of DialTCP or DialUDP. The classes come from error numbers and types, never from texts.
+// FailureOf classes an error of DialTCP or DialUDP. The classes come from error numbers and types, never from texts; what
+// a number means can depend on the system call that gave it, which os.SyscallError names.
 func FailureOf(err error) Failure {
 	if err == nil {
 		return NoFailure
@@ -59,6 +61,11 @@ func FailureOf(err error) Failure {
 		return Canceled
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		if call, ok := errors.AsType[*os.SyscallError](err); ok && call.Syscall == "connect" {
+			if class, ok := connectFailures[errno]; ok {
+				return class
+			}
+		}
 		if class, ok := failures[errno]; ok {
 			return class
 		}

@@ -4,5 +4,5 @@ package uplink
 
 import "syscall"
 
-// failures is empty where the error numbers are not known: every failure then counts as the uplink's.
-var failures map[syscall.Errno]Failure
+// failures and connectFailures are empty where the error numbers are not known: every failure then counts as the uplink's.
+var failures, connectFailures map[syscall.Errno]Failure

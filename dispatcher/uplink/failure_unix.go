@@ -4,8 +4,8 @@ package uplink
 
 import "syscall"
 
-// failures classes the error numbers of connect(2), bind(2), socket(2) and setsockopt(2). EADDRNOTAVAIL is
-// both "no such source address" and "no free port"; the first is by far the commoner with ports chosen at connect.
+// failures classes the error numbers of connect(2), bind(2), socket(2) and setsockopt(2). EADDRNOTAVAIL of bind is "no
+// such source address"; the BSDs, which choose the port there, give it for "no free port" as well, by far the rarer.
 var failures = map[syscall.Errno]Failure{
 	syscall.ECONNREFUSED:  Refused,
 	syscall.ECONNRESET:    Reset,
@@ -25,3 +25,8 @@ var failures = map[syscall.Errno]Failure{
 	syscall.ENOBUFS:       Exhausted,
 	syscall.ENOMEM:        Exhausted,
 }
+
+// connectFailures has what is different with connect(2). There the source address has been bound, and EADDRNOTAVAIL says
+// that no port of it is free for the destination (Linux ip(7), ip_local_port_range): no other look at the interfaces and
+// no check of the line would change that.
+var connectFailures = map[syscall.Errno]Failure{syscall.EADDRNOTAVAIL: Exhausted}

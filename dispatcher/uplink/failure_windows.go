@@ -27,3 +27,6 @@ var failures = map[syscall.Errno]Failure{
 	windows.WSAEMFILE:                 Exhausted,
 	windows.WSAENOBUFS:                Exhausted,
 }
+
+// connectFailures is empty: of ConnectEx, too, WSAEADDRNOTAVAIL speaks of addresses; ports run out when binding.
+var connectFailures map[syscall.Errno]Failure
