@@ -306,6 +306,7 @@ func TestFailureOf(t *testing.T) {
 		of("connect", syscall.ECONNREFUSED):  Refused,
 		wrapped(syscall.ENODEV):              LineUnusable,
 		wrapped(syscall.EPERM):               Forbidden,
+		of("bind", syscall.EADDRINUSE):       Exhausted,
 		wrapped(syscall.EMFILE):              Exhausted,
 		wrapped(syscall.EINVAL):              OtherFailure,
 		context.Canceled:                     Canceled,

@@ -22,6 +22,7 @@ var failures = map[syscall.Errno]Failure{
 	syscall.EACCES:        Forbidden,
 	syscall.EMFILE:        Exhausted,
 	syscall.ENFILE:        Exhausted,
+	syscall.EADDRINUSE:    Exhausted, // only ports are bound that the kernel chooses: none is left
 	syscall.ENOBUFS:       Exhausted,
 	syscall.ENOMEM:        Exhausted,
 }
