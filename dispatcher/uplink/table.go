@@ -18,8 +18,9 @@ const (
 )
 
 // Table is the machine's interfaces, read anew when the last reading is older than a second or was invalidated;
-// while a Set's Watch follows the OS's events, when those say so. The zero value is ready to use. All methods are
-// safe for concurrent use.
+// while a Set's Watch follows the OS's events, when those say so. When the OS cannot be asked, the last reading serves
+// on, and the OS is asked again a second later: what is tied to an interface or address that has gone fails by itself.
+// The zero value is ready to use. All methods are safe for concurrent use.
 type Table struct {
 	// List reads the interfaces; nil means the OS's own.
 	List func() ([]Interface, error)
@@ -34,6 +35,7 @@ type reading struct {
 	interfaces []Interface
 	at         time.Time
 	stale      atomic.Bool
+	extended   atomic.Int64 // a time.Duration since at: the reading serves until then, for the OS could not be asked
 }
 
 func (t *Table) fresh(r *reading) bool {
@@ -41,10 +43,15 @@ func (t *Table) fresh(r *reading) bool {
 	if t.watched.Load() > 0 {
 		ttl = watchedTTL
 	}
-	return r != nil && !r.stale.Load() && time.Since(r.at) < ttl
+	if r == nil {
+		return false
+	}
+	age := time.Since(r.at)
+	return !r.stale.Load() && age < ttl || age < time.Duration(r.extended.Load())
 }
 
-// Interfaces returns the current reading. The slice is shared and must not be changed.
+// Interfaces returns the current reading; an error only when there has never been one. The slice is shared and must not
+// be changed.
 func (t *Table) Interfaces() ([]Interface, error) {
 	r, err := t.read()
 	if err != nil {
@@ -74,10 +81,16 @@ func (t *Table) read() (*reading, error) {
 		t.mu.Lock()
 	}
 	defer t.mu.Unlock()
-	if r := t.current.Load(); t.fresh(r) {
+	r = t.current.Load()
+	if t.fresh(r) {
 		return r, nil
 	}
-	return t.list()
+	next, err := t.list()
+	if err != nil && r != nil {
+		r.extended.Store(int64(time.Since(r.at) + tableTTL))
+		return r, nil // Watch tells of the failure
+	}
+	return next, err
 }
 
 // renew reads the interfaces now, whatever the age of the last reading. That one serves others in the meantime, so

@@ -260,6 +260,39 @@ func TestTableReportsFailure(t *testing.T) {
 	}
 }
 
+// When the kernel cannot be asked any more, what it said last stands: dials go on, and do not ask it each.
+func TestLastReadingServesWhenTheKernelCannotBeAsked(t *testing.T) {
+	t.Parallel()
+	reads, broken := 0, false
+	s := set(t, func() ([]Interface, error) {
+		reads++
+		if broken {
+			return nil, errors.New("boom")
+		}
+		return machine(), nil
+	}, "eth0")
+	broken = true
+	s.Invalidate()
+	for range 3 {
+		v, err := s.View()
+		if err != nil || v.Lines[0].Source(IPv4) != netip.MustParseAddr("198.51.100.2") {
+			t.Fatalf("%+v, %v", v, err)
+		}
+	}
+	if reads != 2 {
+		t.Errorf("%d readings, want the first and one that failed", reads)
+	}
+	if _, err := s.table.renew(); err == nil {
+		t.Error("who watches the interfaces is not told that they cannot be read")
+	}
+	broken = false
+	before := s.table.current.Load()
+	before.extended.Store(0) // as after a second
+	if _, err := s.View(); err != nil || s.table.current.Load() == before {
+		t.Errorf("once the kernel can be asked again, it is not: %v", err)
+	}
+}
+
 func TestOvertakeDelay(t *testing.T) {
 	t.Parallel()
 	var c connectTimes
