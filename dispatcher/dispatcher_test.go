@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,8 @@ func destinations(addrs ...string) []netip.AddrPort {
 	return out
 }
 
-// house is a machine with loopback and two lines of documentation addresses, which nothing here ever dials.
+// house is a machine with loopback, three lines of documentation addresses and a network of containers, none of which
+// anything here ever dials.
 func house(t *testing.T) *uplink.Set {
 	t.Helper()
 	prefix := func(s string) uplink.Address { return uplink.Address{Prefix: netip.MustParsePrefix(s)} }
@@ -34,6 +36,7 @@ func house(t *testing.T) *uplink.Set {
 			{Index: 2, Name: "four", Up: true, Addresses: []uplink.Address{prefix("198.51.100.2/24")}},
 			{Index: 3, Name: "six", Up: true, Addresses: []uplink.Address{prefix("2001:db8:6::2/64")}},
 			{Index: 4, Name: "both", Up: true, Addresses: []uplink.Address{prefix("203.0.113.2/24"), prefix("2001:db8:b::2/64")}},
+			{Index: 5, Name: "docker0", Up: true, Addresses: []uplink.Address{prefix("172.17.0.1/16"), prefix("fd00:17::1/64")}},
 		}, nil
 	}}
 	specs, err := uplink.ParseSpecs([]string{"four@7", "six@3", "both@2"})
@@ -194,21 +197,55 @@ func TestProtectRefusesLoops(t *testing.T) {
 	}
 }
 
-// The machine's own services are for its own programs, whatever a name says.
+// The machine's own services, and what it reaches without an uplink, are for its own programs.
 func TestRemoteClientsStayOutside(t *testing.T) {
 	t.Parallel()
-	d := New(Config{Uplinks: house(t), Resolver: names(map[string][]string{"inside": {"192.0.2.1", "127.0.0.1"}})})
+	d := New(Config{Uplinks: house(t), Resolver: names(map[string][]string{
+		"inside": {"127.0.0.1", "198.51.100.2"}, "container": {"172.17.0.2"}, "public": {"192.0.2.1"},
+	})})
 	for client, here := range map[string]bool{
-		"127.0.0.1:5": true, "[::1]:5": true, "198.51.100.2:5": true, "198.51.100.9:5": false, "[2001:db8:6::9]:5": false,
+		"127.0.0.1:5": true, "[::1]:5": true, "198.51.100.2:5": true, "172.17.0.1:5": true,
+		"198.51.100.9:5": false, "[2001:db8:6::9]:5": false, "[::ffff:198.51.100.9]:5": false, "172.17.0.2:5": false,
 	} {
 		for host, inside := range map[string]bool{
 			"127.0.0.1": true, "127.8.8.8": true, "::1": true, "::ffff:127.0.0.1": true, "169.254.169.254": true, "fe80::1%lo": true, "inside": true,
-			"192.0.2.1": false, "198.51.100.7": false, "2001:db8::1": false,
+			"198.51.100.2": true, "203.0.113.2": true, "172.17.0.1": true, "::ffff:203.0.113.2": true, "2001:db8:6::2": true, "fd00:17::1": true,
+			"172.17.0.2": true, "fd00:17::2": true, "container": true,
+			"192.0.2.1": false, "198.51.100.7": false, "2001:db8::1": false, "public": false,
 		} {
 			_, err := d.Route(t.Context(), &Request{Host: host, Port: 80, Client: netip.MustParseAddrPort(client)})
 			if refused := errors.Is(err, ErrNotAllowed); refused != (inside && !here) || !refused && err != nil {
 				t.Errorf("%s asks for %s: %v", client, host, err)
 			}
+		}
+	}
+}
+
+// Of a name's addresses those that are not allowed are left out.
+func TestForbiddenAddressesOfANameAreLeftOut(t *testing.T) {
+	t.Parallel()
+	d := New(Config{Uplinks: house(t), Resolver: names(map[string][]string{
+		"mixed": {"127.0.0.1", "2001:db8::1", "172.17.0.2", "192.0.2.1", "203.0.113.2"}, "self": {"0.0.0.0", "127.0.0.1"},
+	})})
+	d.Protect(netip.MustParseAddrPort("127.0.0.1:80"))
+	for client, want := range map[string][]string{
+		"198.51.100.9:5": {"four=192.0.2.1", "six=2001:db8::1", "both=2001:db8::1,192.0.2.1"},
+		"127.0.0.1:5":    {"direct=172.17.0.2,203.0.113.2", "four=192.0.2.1", "six=2001:db8::1", "both=2001:db8::1,192.0.2.1"},
+	} {
+		route, err := d.Route(t.Context(), &Request{Host: "mixed", Port: 80, Client: netip.MustParseAddrPort(client)})
+		if err != nil {
+			t.Errorf("%s: %v", client, err)
+			continue
+		}
+		got := strings.Fields(lanesOf(route))
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: lanes %v, want %v", client, got, want)
+		}
+		_, err = d.Route(t.Context(), &Request{Host: "self", Port: 80, Client: netip.MustParseAddrPort(client)})
+		if ClassOf(err) != NotAllowed || !strings.Contains(err.Error(), "0.0.0.0:80 is the gateway itself") {
+			t.Errorf("%s: a name with none left: %v", client, err)
 		}
 	}
 }

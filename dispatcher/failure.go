@@ -18,7 +18,7 @@ type Class string
 const (
 	Clean              Class = ""
 	InvalidRequest     Class = "invalid_request" // no destination can be meant by it
-	NotAllowed         Class = "not_allowed"     // the gateway's own listeners, the unspecified address
+	NotAllowed         Class = "not_allowed"     // the gateway's own listeners, the unspecified address, what is for its machine's programs only
 	UnknownHost        Class = "unknown_host"    // the name does not exist or has no address
 	ResolveFailed      Class = "resolve_failed"  // the resolver gave no answer
 	ResolveTimedOut    Class = "resolve_timeout"

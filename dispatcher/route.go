@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/bits"
@@ -38,7 +39,8 @@ const maxDestinations = 64
 func (r *Route) Uplink() *uplink.Uplink { return r.lanes[0].uplink }
 
 // Route resolves the request's host, pairs its destinations with the uplinks of their family, and has the strategy
-// order those: one pick of the rotation, to be used for one request. Errors are *Error.
+// order those: one pick of the rotation, to be used for one request. Destinations that are not allowed are left out; the
+// request is refused when none is left. Errors are *Error.
 func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 	if err := req.check(); err != nil {
 		return nil, &Error{Step: StepCheck, Class: InvalidRequest, Host: req.Host, Err: err}
@@ -57,26 +59,24 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 	var direct []netip.AddrPort
 	var few, fewAvoided [8]uint64
 	reach, avoided := few[:0], fewAvoided[:0] // by destination: the set of uplinks that reach it, and those to be avoided
+	allowed, refused := destinations[:0], error(nil)
 	for _, dst := range destinations {
 		place := view.Place(dst.Addr())
-		if dst.Addr().IsUnspecified() || d.protects(dst, place) {
-			return nil, &Error{
-				Step: StepChoose, Class: NotAllowed, Host: req.Host,
-				Err: fmt.Errorf("%w: %s is the gateway itself", ErrNotAllowed, dst),
-			}
+		if err := d.refuses(view, req, dst, place); err != nil {
+			refused = cmp.Or(refused, err)
+			continue
 		}
-		if inner(dst.Addr()) && remote(view, req.Client.Addr()) {
-			return nil, &Error{
-				Step: StepChoose, Class: NotAllowed, Host: req.Host,
-				Err: fmt.Errorf("%w: %s is for programs on the gateway's own machine only", ErrNotAllowed, dst),
-			}
-		}
+		allowed = append(allowed, dst)
 		lines, local := eligible(view, place, dst.Addr())
 		if local {
 			direct = append(direct, dst)
 		}
 		avoid := lines & d.observer.Avoid(uplink.FamilyOf(dst.Addr()))
 		reach, avoided = append(reach, lines&^avoid), append(avoided, avoid)
+	}
+	destinations = allowed
+	if len(destinations) == 0 {
+		return nil, &Error{Step: StepChoose, Class: NotAllowed, Host: req.Host, Err: refused}
 	}
 	if !slices.ContainsFunc(reach, func(lines uint64) bool { return lines != 0 }) {
 		reach, avoided = avoided, nil // all look bad: each may be better than it looks
@@ -92,9 +92,18 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 	return route, nil
 }
 
-// inner tells whether an address stands for something else on each machine: its own services, and what trusts all that
-// comes from it, such as a cloud's metadata service.
-func inner(a netip.Addr) bool { return a.IsLoopback() || a.IsLinkLocalUnicast() }
+// refuses says why a destination is left out on principle, nil for one that is not. What this machine reaches without an
+// uplink is its own affair: its services, what trusts all that comes from it (a cloud's metadata service, say), and the
+// networks behind it. To clients on other machines a proxy must not be a way past its firewall.
+func (d *Dispatcher) refuses(view *uplink.View, req *Request, dst netip.AddrPort, place uplink.Place) error {
+	switch {
+	case dst.Addr().IsUnspecified() || d.protects(dst, place):
+		return fmt.Errorf("%w: %s is the gateway itself", ErrNotAllowed, dst)
+	case place.Direct && remote(view, req.Client.Addr()):
+		return fmt.Errorf("%w: %s is for programs on the gateway's own machine only", ErrNotAllowed, dst)
+	}
+	return nil
+}
 
 // remote tells whether a client is on another machine.
 func remote(view *uplink.View, client netip.Addr) bool {

@@ -18,7 +18,7 @@ func outcomeOf(class dispatcher.Class) (status int, text string) {
 	case dispatcher.InvalidRequest:
 		return http.StatusBadRequest, "no destination can be meant by it"
 	case dispatcher.NotAllowed:
-		return http.StatusForbidden, "the gateway makes no connections to itself"
+		return http.StatusForbidden, "the gateway makes no connections to itself, and for other machines none to its own networks"
 	case dispatcher.UnknownHost:
 		return http.StatusBadGateway, "no such host, or it has no address"
 	case dispatcher.ResolveFailed:
