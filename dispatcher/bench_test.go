@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -60,12 +61,12 @@ func BenchmarkDial(b *testing.B) {
 
 func benchLines(b *testing.B) *uplink.Set {
 	b.Helper()
-	table := &uplink.Table{List: func() ([]uplink.Interface, error) {
-		var out []uplink.Interface
+	table := &machine.Table{List: func() ([]machine.Interface, error) {
+		var out []machine.Interface
 		for n, prefix := range []string{"198.51.100.2/24", "203.0.113.2/24", "100.64.2.2/24"} {
-			out = append(out, uplink.Interface{
+			out = append(out, machine.Interface{
 				Index: n + 2, Name: string(rune('a' + n)), Up: true,
-				Addresses: []uplink.Address{{Prefix: netip.MustParsePrefix(prefix)}},
+				Addresses: []machine.Address{{Prefix: netip.MustParsePrefix(prefix)}},
 			})
 		}
 		return out, nil

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 	"dispatch/testdata/netlab"
 )
@@ -23,7 +24,7 @@ func inLab(t *testing.T, config Config, args ...string) *Dispatcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if config.Uplinks, err = uplink.NewSet(new(uplink.Table), specs); err != nil {
+	if config.Uplinks, err = uplink.NewSet(new(machine.Table), specs); err != nil {
 		t.Fatal(err)
 	}
 	return New(config)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -29,14 +30,14 @@ func destinations(addrs ...string) []netip.AddrPort {
 // anything here ever dials.
 func house(t *testing.T) *uplink.Set {
 	t.Helper()
-	prefix := func(s string) uplink.Address { return uplink.Address{Prefix: netip.MustParsePrefix(s)} }
-	table := &uplink.Table{List: func() ([]uplink.Interface, error) {
-		return []uplink.Interface{
-			{Index: 1, Name: "lo", Kind: uplink.KindLoopback, Up: true, Addresses: []uplink.Address{prefix("127.0.0.1/8"), prefix("::1/128")}},
-			{Index: 2, Name: "four", Up: true, Addresses: []uplink.Address{prefix("198.51.100.2/24")}},
-			{Index: 3, Name: "six", Up: true, Addresses: []uplink.Address{prefix("2001:db8:6::2/64")}},
-			{Index: 4, Name: "both", Up: true, Addresses: []uplink.Address{prefix("203.0.113.2/24"), prefix("2001:db8:b::2/64")}},
-			{Index: 5, Name: "docker0", Up: true, Addresses: []uplink.Address{prefix("172.17.0.1/16"), prefix("fd00:17::1/64")}},
+	prefix := func(s string) machine.Address { return machine.Address{Prefix: netip.MustParsePrefix(s)} }
+	table := &machine.Table{List: func() ([]machine.Interface, error) {
+		return []machine.Interface{
+			{Index: 1, Name: "lo", Kind: machine.KindLoopback, Up: true, Addresses: []machine.Address{prefix("127.0.0.1/8"), prefix("::1/128")}},
+			{Index: 2, Name: "four", Up: true, Addresses: []machine.Address{prefix("198.51.100.2/24")}},
+			{Index: 3, Name: "six", Up: true, Addresses: []machine.Address{prefix("2001:db8:6::2/64")}},
+			{Index: 4, Name: "both", Up: true, Addresses: []machine.Address{prefix("203.0.113.2/24"), prefix("2001:db8:b::2/64")}},
+			{Index: 5, Name: "docker0", Up: true, Addresses: []machine.Address{prefix("172.17.0.1/16"), prefix("fd00:17::1/64")}},
 		}, nil
 	}}
 	specs, err := uplink.ParseSpecs([]string{"four@7", "six@3", "both@2"})
@@ -139,8 +140,8 @@ func TestRouteErrors(t *testing.T) {
 		all := house(t)
 		for _, u := range all.Uplinks() {
 			if u.Name() == spec {
-				s, err := uplink.NewSet(&uplink.Table{List: func() ([]uplink.Interface, error) {
-					return []uplink.Interface{{Index: 2, Name: spec, Up: true, Addresses: []uplink.Address{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}}}}, nil
+				s, err := uplink.NewSet(&machine.Table{List: func() ([]machine.Interface, error) {
+					return []machine.Interface{{Index: 2, Name: spec, Up: true, Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}}}}, nil
 				}}, []uplink.Spec{u.Spec})
 				if err != nil {
 					t.Fatal(err)

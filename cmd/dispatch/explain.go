@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dispatch/dispatcher"
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 	"dispatch/resolver"
 )
@@ -156,7 +157,7 @@ func printRoute(out io.Writer, view *uplink.View, route *dispatcher.Route, avoid
 		for _, dst := range h.Destinations {
 			way := dst.String()
 			if h.Uplink != nil {
-				way += " from " + view.Lines[h.Uplink.Number].Source(uplink.FamilyOf(dst.Addr())).String()
+				way += " from " + view.Lines[h.Uplink.Number].Source(machine.FamilyOf(dst.Addr())).String()
 			}
 			ways = append(ways, way)
 		}
@@ -172,13 +173,13 @@ func shareOf(u *uplink.Uplink, sum int) string {
 // printLines tells of the lines that are not on the route, and why. A nil route has none.
 func printLines(out io.Writer, view *uplink.View, route *dispatcher.Route, gone []string) error {
 	used := make(map[*uplink.Uplink]bool)
-	wanted, direct := uplink.Family(0), false
+	wanted, direct := machine.Family(0), false
 	if route != nil {
 		for _, h := range route.Hops() {
 			used[h.Uplink] = true
 			direct = direct || h.Uplink == nil
 			for _, dst := range h.Destinations {
-				wanted |= uplink.FamilyOf(dst.Addr())
+				wanted |= machine.FamilyOf(dst.Addr())
 			}
 		}
 	}

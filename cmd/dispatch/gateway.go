@@ -12,6 +12,7 @@ import (
 	"dispatch/dispatcher"
 	"dispatch/dispatcher/doctor"
 	"dispatch/dispatcher/health"
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 	"dispatch/listeners"
 	"dispatch/listeners/httpproxy"
@@ -130,7 +131,7 @@ func printStart(to terminal, g *gateway, log string) error {
 	fmt.Fprintln(w, "dispatching to")
 	for _, l := range view.Lines {
 		about := ""
-		for _, f := range []uplink.Family{uplink.IPv4, uplink.IPv6} {
+		for _, f := range []machine.Family{machine.IPv4, machine.IPv6} {
 			if source := l.Source(f); source.IsValid() {
 				about += " " + source.String()
 			}

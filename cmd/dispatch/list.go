@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -45,7 +46,7 @@ type listedRoute struct {
 
 // Run lists the interfaces.
 func (c *listCommand) Run(to terminal) error {
-	interfaces, err := uplink.Interfaces()
+	interfaces, err := machine.Interfaces()
 	if err != nil {
 		return fmt.Errorf("read the network interfaces: %w", err)
 	}
@@ -71,7 +72,7 @@ func describe(choice uplink.Choice) listed {
 	i := choice.Interface
 	l := listed{
 		Name: i.Name, Index: i.Index, Kind: string(i.Kind), Up: i.Up,
-		Usable:        i.Up && i.Kind != uplink.KindLoopback && (i.Source(uplink.IPv4).IsValid() || i.Source(uplink.IPv6).IsValid()),
+		Usable:        i.Up && i.Kind != machine.KindLoopback && (i.Source(machine.IPv4).IsValid() || i.Source(machine.IPv6).IsValid()),
 		Addresses:     []listedAddress{},
 		DefaultRoutes: []listedRoute{},
 		UsedByStart:   choice.Use, Reason: choice.Reason,
@@ -80,7 +81,7 @@ func describe(choice uplink.Choice) listed {
 		ok, why := a.Usable()
 		l.Addresses = append(l.Addresses, listedAddress{
 			Address: a.Prefix.Addr().String(), Prefix: a.Prefix.Bits(),
-			Family: uplink.FamilyOf(a.Prefix.Addr()).String(), Usable: ok, Reason: why,
+			Family: machine.FamilyOf(a.Prefix.Addr()).String(), Usable: ok, Reason: why,
 		})
 	}
 	for _, r := range i.DefaultRoutes {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dispatch/dispatcher/health"
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 	"dispatch/resolver"
 )
@@ -148,7 +149,7 @@ func (c *startCommand) Run(ctx context.Context, cli *commands, to terminal) (err
 
 // chooseUplinks makes the uplinks the user named, or, for none, the automatic choice.
 func chooseUplinks(specs []uplink.Spec) (*uplink.Set, error) {
-	table := new(uplink.Table)
+	table := new(machine.Table)
 	if len(specs) > 0 {
 		lines, err := uplink.NewSet(table, specs)
 		if errors.Is(err, uplink.ErrNoMatch) {

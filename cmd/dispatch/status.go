@@ -14,6 +14,7 @@ import (
 
 	"dispatch/dispatcher"
 	"dispatch/dispatcher/health"
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -71,7 +72,7 @@ func ask(ctx context.Context, gateway netip.AddrPort) (s status, err error) {
 
 // specs are the lines that the gateway has, as its user named them, and those of them that the machine does not have now.
 func (s status) specs() (specs []uplink.Spec, gone []string, err error) {
-	table, seen := new(uplink.Table), make(map[string]bool)
+	table, seen := new(machine.Table), make(map[string]bool)
 	for _, l := range s.Lines { // one for each family
 		if seen[l.Uplink] {
 			continue
@@ -113,7 +114,7 @@ func told(s status, set *uplink.Set) *asTold {
 }
 
 func placeOf(family string) int {
-	if family == uplink.IPv6.String() {
+	if family == machine.IPv6.String() {
 		return 1
 	}
 	return 0
@@ -123,12 +124,12 @@ func placeOf(family string) int {
 func (*asTold) Attempted(uplink.Outcome) {}
 
 // Doubted does nothing.
-func (*asTold) Doubted(*uplink.Uplink, uplink.Family) {}
+func (*asTold) Doubted(*uplink.Uplink, machine.Family) {}
 
 // Avoid returns what the gateway avoids.
-func (a *asTold) Avoid(f uplink.Family) uint64 { return a[placeOf(f.String())] }
+func (a *asTold) Avoid(f machine.Family) uint64 { return a[placeOf(f.String())] }
 
 // hop tells whether a hop is one to be avoided.
 func (a *asTold) hop(h dispatcher.Hop) bool {
-	return a.Avoid(uplink.FamilyOf(h.Destinations[0].Addr()))&(1<<h.Uplink.Number) != 0
+	return a.Avoid(machine.FamilyOf(h.Destinations[0].Addr()))&(1<<h.Uplink.Number) != 0
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"dispatch/dispatcher/doctor"
-	"dispatch/dispatcher/uplink"
+	"dispatch/dispatcher/machine"
 )
 
 // examineWithin bounds the look at the lines that start takes; it contacts nobody, so it needs a fraction of this.
@@ -49,7 +49,7 @@ func (g *gateway) warnOfLines(ctx context.Context, to terminal) {
 
 // tellMissed names the connected interfaces that the automatic choice has left out: whoever misses a line learns why.
 func (g *gateway) tellMissed(to terminal) {
-	interfaces, err := new(uplink.Table).Interfaces()
+	interfaces, err := new(machine.Table).Interfaces()
 	if err != nil {
 		g.log.Warn("looking for further lines failed", "error", err)
 		return

@@ -9,10 +9,10 @@ import (
 	"strconv"
 	"strings"
 
+	"dispatch/dispatcher/machine"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"dispatch/dispatcher/uplink"
 )
 
 // Change is a set of routes and rules to be removed and installed. Close it after use.
@@ -271,11 +271,11 @@ func destination(r netlink.Route) string {
 	return r.Dst.String()
 }
 
-func familyOf(number int) uplink.Family {
+func familyOf(number int) machine.Family {
 	if number == netlink.FAMILY_V6 {
-		return uplink.IPv6
+		return machine.IPv6
 	}
-	return uplink.IPv4
+	return machine.IPv4
 }
 
 // deviceName is for the eyes of a user only: a device that has just gone is named by its number.

@@ -10,13 +10,14 @@ import (
 	"strconv"
 	"strings"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
 // far are destinations in the lower and the upper half of a family's space that are on nobody's network: sockets are
 // connected to them to ask for a route, and nothing is sent.
-func far(f uplink.Family) [2]netip.Addr {
-	if f == uplink.IPv4 {
+func far(f machine.Family) [2]netip.Addr {
+	if f == machine.IPv4 {
 		return [2]netip.Addr{netip.AddrFrom4([4]byte{126, 255, 255, 254}), netip.AddrFrom4([4]byte{223, 255, 255, 254})}
 	}
 	return [2]netip.Addr{netip.AddrFrom16([16]byte{0x20, 0, 15: 1}), netip.AddrFrom16([16]byte{0x3f, 0xff, 0xff, 15: 1})}
@@ -59,7 +60,7 @@ func (e *examination) examineLink(l *line) bool {
 	case l.iface == nil:
 		l.fail(CheckInterface, 0, nil, "there is no interface %s; the machine has %s", l.spec.Name, e.names())
 		return false
-	case l.iface.Kind == uplink.KindLoopback:
+	case l.iface.Kind == machine.KindLoopback:
 		l.fail(CheckInterface, 0, nil, "%s is the loopback interface, which leads nowhere; name another", l.Interface)
 		return false
 	case l.link.Flags&net.FlagUp == 0:
@@ -70,11 +71,11 @@ func (e *examination) examineLink(l *line) bool {
 	if !l.iface.Up {
 		what := "plug its cable in, or look whether the other end is switched on"
 		switch l.iface.Kind {
-		case uplink.KindWiFi:
+		case machine.KindWiFi:
 			what = "join a network"
-		case uplink.KindMobile:
+		case machine.KindMobile:
 			what = "connect the modem"
-		case uplink.KindTunnel:
+		case machine.KindTunnel:
 			what = "connect the VPN"
 		}
 		l.fail(CheckCarrier, 0, nil, "%s has no carrier: %s", l.Interface, what)
@@ -98,7 +99,7 @@ func (e *examination) explainLostAddress(l *line) {
 		i := &e.interfaces[n]
 		for _, a := range i.Addresses {
 			if a.Prefix.Masked().Contains(l.spec.Addr) && !a.Prefix.IsSingleIP() && a.Prefix.Bits() > 0 {
-				l.fail(CheckSource, uplink.FamilyOf(l.spec.Addr), e.restoreAddress(i, l.spec.Addr),
+				l.fail(CheckSource, machine.FamilyOf(l.spec.Addr), e.restoreAddress(i, l.spec.Addr),
 					"no interface has the address %s now; %s, on the same network, has %s: naming the uplink %s follows such changes",
 					l.spec.Addr, i.Name, a.Prefix.Addr(), i.Name)
 				return
@@ -106,11 +107,11 @@ func (e *examination) explainLostAddress(l *line) {
 		}
 	}
 	if i, commands := e.formerOwner(l.spec.Addr); i != nil {
-		l.fail(CheckSource, uplink.FamilyOf(l.spec.Addr), commands,
+		l.fail(CheckSource, machine.FamilyOf(l.spec.Addr), commands,
 			"no interface has the address %s now; %s had it; naming the uplink %s follows its changes", l.spec.Addr, i.Name, i.Name)
 		return
 	}
-	l.fail(CheckSource, uplink.FamilyOf(l.spec.Addr), nil,
+	l.fail(CheckSource, machine.FamilyOf(l.spec.Addr), nil,
 		"no interface has the address %s now; name the interface instead, which follows address changes: one of %s", l.spec.Addr, e.names())
 }
 
@@ -147,20 +148,20 @@ func (e *examination) examineSources(l *line) {
 
 // examineLackOfIPv4: a line that has IPv6 only has mostly lost the other.
 func (e *examination) examineLackOfIPv4(l *line) {
-	if l.source[uplink.IPv4].IsValid() || !l.wants(uplink.IPv4) {
+	if l.source[machine.IPv4].IsValid() || !l.wants(machine.IPv4) {
 		return
 	}
 	commands, advice := e.readdress(l)
-	others := slices.ContainsFunc(e.lines, func(o *line) bool { return o.source[uplink.IPv4].IsValid() })
+	others := slices.ContainsFunc(e.lines, func(o *line) bool { return o.source[machine.IPv4].IsValid() })
 	if len(commands) > 0 || others {
-		l.warn(CheckSource, uplink.IPv4, commands, "%s has no IPv4 address that connections can leave from, so it carries IPv6 only%s",
+		l.warn(CheckSource, machine.IPv4, commands, "%s has no IPv4 address that connections can leave from, so it carries IPv6 only%s",
 			l.Interface, advice)
 	}
 }
 
 // examineBinding opens a socket as a connection's would be, and connects it without sending anything. It returns the
 // error of connecting, which tells of routes.
-func (e *examination) examineBinding(ctx context.Context, l *line, f uplink.Family) error {
+func (e *examination) examineBinding(ctx context.Context, l *line, f machine.Family) error {
 	conn, err := l.way.DialUDP(ctx, netip.AddrPortFrom(far(f)[0], discardPort))
 	if err == nil {
 		err = conn.Close()
@@ -189,13 +190,13 @@ func (e *examination) examineBinding(ctx context.Context, l *line, f uplink.Fami
 
 // examineMTU: 1280 is what IPv6 demands of every link (RFC 8200 section 5), 576 what every IPv4 host takes in (RFC 791).
 func examineMTU(l *line) {
-	mtu, ethernet := l.link.MTU, l.iface.Kind == uplink.KindEthernet || l.iface.Kind == uplink.KindWiFi
+	mtu, ethernet := l.link.MTU, l.iface.Kind == machine.KindEthernet || l.iface.Kind == machine.KindWiFi
 	var usual []string // others, such as tunnels, have what their carrier leaves them
 	if ethernet {
 		usual = setMTU(l.Interface)
 	}
 	switch {
-	case mtu < 576, mtu < 1280 && len(l.iface.Addresses) > 0 && l.wants(uplink.IPv6):
+	case mtu < 576, mtu < 1280 && len(l.iface.Addresses) > 0 && l.wants(machine.IPv6):
 		l.warn(CheckMTU, 0, usual, "packets of at most %d bytes fit; IPv6 needs 1280, and some servers do not cope with less", mtu)
 	case mtu > 1500 && ethernet:
 		l.warn(CheckMTU, 0, usual, "it sends packets of up to %d bytes, which only works when everything on its network does; 1500 is usual", mtu)
@@ -205,7 +206,7 @@ func examineMTU(l *line) {
 }
 
 // noteVPN compares a line with the tunnel that owns the default route.
-func noteVPN(l *line, f uplink.Family, owner *uplink.Interface) {
+func noteVPN(l *line, f machine.Family, owner *machine.Interface) {
 	switch {
 	case owner == nil:
 		l.pass(CheckVPN, f, "no VPN owns the default route")
@@ -217,13 +218,13 @@ func noteVPN(l *line, f uplink.Family, owner *uplink.Interface) {
 }
 
 // sameNetwork returns a network that two interfaces are both on.
-func sameNetwork(a, b *uplink.Interface, f uplink.Family) (netip.Prefix, bool) {
+func sameNetwork(a, b *machine.Interface, f machine.Family) (netip.Prefix, bool) {
 	for _, x := range a.Addresses {
 		p := x.Prefix.Masked()
-		if uplink.FamilyOf(p.Addr()) != f || p.IsSingleIP() || p.Addr().IsLinkLocalUnicast() {
+		if machine.FamilyOf(p.Addr()) != f || p.IsSingleIP() || p.Addr().IsLinkLocalUnicast() {
 			continue
 		}
-		if slices.ContainsFunc(b.Addresses, func(y uplink.Address) bool {
+		if slices.ContainsFunc(b.Addresses, func(y machine.Address) bool {
 			return !y.Prefix.IsSingleIP() && y.Prefix.Masked().Overlaps(p)
 		}) {
 			return p, true

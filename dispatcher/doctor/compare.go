@@ -1,13 +1,11 @@
 package doctor
 
-import (
-	"dispatch/dispatcher/uplink"
-)
+import "dispatch/dispatcher/machine"
 
 // compareLines makes the checks that concern two lines.
 func (e *examination) compareLines() {
 	for n, l := range e.lines {
-		if l.iface == nil || l.iface.Kind == uplink.KindLoopback {
+		if l.iface == nil || l.iface.Kind == machine.KindLoopback {
 			continue
 		}
 		if first := e.sameInterface(n); first != nil {
@@ -40,10 +38,10 @@ func (e *examination) sameInterface(n int) *line {
 }
 
 // compareNetworks looks for other interfaces on the line's network.
-func (e *examination) compareNetworks(l *line, f uplink.Family) {
+func (e *examination) compareNetworks(l *line, f machine.Family) {
 	for n := range e.interfaces {
 		other := &e.interfaces[n]
-		if other.Index == l.iface.Index || !other.Up || other.Kind == uplink.KindLoopback {
+		if other.Index == l.iface.Index || !other.Up || other.Kind == machine.KindLoopback {
 			continue
 		}
 		if network, ok := sameNetwork(l.iface, other, f); ok {

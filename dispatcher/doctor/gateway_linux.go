@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strconv"
 
+	"dispatch/dispatcher/machine"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"dispatch/dispatcher/uplink"
 )
 
 // gateway is a way out of an interface's network.
@@ -22,7 +22,7 @@ type gateway struct {
 
 // findGateway looks for the line's router: in the routes that its sockets find, in those they do not, in what its DHCP
 // client noted down, and among its neighbours. What this program has installed itself comes last.
-func (k *kernel) findGateway(leases leases, interfaces []uplink.Interface, l *line, f uplink.Family) (gateway, bool) {
+func (k *kernel) findGateway(leases leases, interfaces []machine.Interface, l *line, f machine.Family) (gateway, bool) {
 	var ours gateway
 	var ways []gateway
 	found := k.bound(far(f)[0], l.source[f], l.iface.Index)
@@ -51,7 +51,7 @@ func (k *kernel) findGateway(leases leases, interfaces []uplink.Interface, l *li
 	if l.alone() {
 		return gateway{origin: "it has but one other end, which needs no router's address"}, true
 	}
-	if f == uplink.IPv4 {
+	if f == machine.IPv4 {
 		if lease, ok := leases.of(l.Interface, l.iface.Index); ok && l.adjoins(f, lease.router) {
 			return gateway{addr: lease.router, origin: lease.origin}, true
 		}
@@ -69,7 +69,7 @@ func (k *kernel) findGateway(leases leases, interfaces []uplink.Interface, l *li
 }
 
 // defaults lists the default routes of all tables, the main one's first and then by metric, save our own.
-func defaults(l *line, f uplink.Family, routes []netlink.Route) (ways []gateway) {
+func defaults(l *line, f machine.Family, routes []netlink.Route) (ways []gateway) {
 	slices.SortStableFunc(routes, func(a, b netlink.Route) int {
 		aside := func(r netlink.Route) int { return min(1, max(r.Table-unix.RT_TABLE_MAIN, unix.RT_TABLE_MAIN-r.Table)) }
 		return cmp.Or(cmp.Compare(aside(a), aside(b)), cmp.Compare(a.Priority, b.Priority))
@@ -93,7 +93,7 @@ func defaults(l *line, f uplink.Family, routes []netlink.Route) (ways []gateway)
 func (l *line) alone() bool { return l.link.Flags&net.FlagPointToPoint != 0 }
 
 // adjoins tells whether an address is on the network of the line's source.
-func (l *line) adjoins(f uplink.Family, addr netip.Addr) bool {
+func (l *line) adjoins(f machine.Family, addr netip.Addr) bool {
 	for _, a := range l.iface.Addresses {
 		if network := a.Prefix.Masked(); network.Contains(addr) && network.Contains(l.source[f]) {
 			return true
@@ -112,7 +112,7 @@ func prefixLength(r netlink.Route) int {
 
 // routerAmong returns the neighbour that has called itself a router (RFC 4861 section 4.4). With several, it is not for
 // us to choose.
-func (k *kernel) routerAmong(l *line, f uplink.Family) (found netip.Addr, ok bool) {
+func (k *kernel) routerAmong(l *line, f machine.Family) (found netip.Addr, ok bool) {
 	list, err := k.neighbours(f, l.iface.Index)
 	if err != nil {
 		return netip.Addr{}, false
@@ -134,7 +134,7 @@ func (k *kernel) routerAmong(l *line, f uplink.Family) (found netip.Addr, ok boo
 }
 
 // neighbourRouter returns the router of another interface on the same network.
-func neighbourRouter(interfaces []uplink.Interface, l *line, f uplink.Family) (gateway, bool) {
+func neighbourRouter(interfaces []machine.Interface, l *line, f machine.Family) (gateway, bool) {
 	for n := range interfaces {
 		other := &interfaces[n]
 		if other.Index == l.iface.Index {

@@ -8,11 +8,11 @@ import (
 	"net/netip"
 	"slices"
 
+	"dispatch/dispatcher/machine"
+
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
-	"dispatch/dispatcher/uplink"
 )
 
 // kernel asks the kernel about routes, rules and neighbours, in the network namespace it was opened in.
@@ -45,7 +45,7 @@ func dump[T any](ask func() ([]T, error)) (list []T, err error) {
 }
 
 // rules lists the routing rules in the order in which they are asked.
-func (k *kernel) rules(f uplink.Family) ([]netlink.Rule, error) {
+func (k *kernel) rules(f machine.Family) ([]netlink.Rule, error) {
 	list, err := dump(func() ([]netlink.Rule, error) { return k.nl.RuleList(ipFamily(f)) })
 	if err != nil {
 		return nil, fmt.Errorf("list the routing rules of %s: %w", f, err)
@@ -56,7 +56,7 @@ func (k *kernel) rules(f uplink.Family) ([]netlink.Rule, error) {
 
 // discardingRules returns the priorities of the rules that blackhole, prohibit or say "unreachable". The library leaves the
 // action out, and a rule without a table may also be one for VRFs.
-func discardingRules(f uplink.Family) (map[int]bool, error) {
+func discardingRules(f machine.Family) (map[int]bool, error) {
 	const actionAt = 7 // struct fib_rule_hdr: family, dst_len, src_len, tos, table, res1, res2, action, flags
 	answers, err := dump(func() ([][]byte, error) {
 		request := nl.NewNetlinkRequest(unix.RTM_GETRULE, unix.NLM_F_DUMP)
@@ -87,7 +87,7 @@ func discardingRules(f uplink.Family) (map[int]bool, error) {
 }
 
 // routes lists the routes of all tables that match the filter.
-func (k *kernel) routes(f uplink.Family, filter netlink.Route, mask uint64) ([]netlink.Route, error) {
+func (k *kernel) routes(f machine.Family, filter netlink.Route, mask uint64) ([]netlink.Route, error) {
 	filter.Table = unix.RT_TABLE_UNSPEC
 	list, err := dump(func() ([]netlink.Route, error) {
 		return k.nl.RouteListFiltered(ipFamily(f), &filter, mask|netlink.RT_FILTER_TABLE)
@@ -99,7 +99,7 @@ func (k *kernel) routes(f uplink.Family, filter netlink.Route, mask uint64) ([]n
 }
 
 // neighbours lists what is known of the machines on an interface's network.
-func (k *kernel) neighbours(f uplink.Family, index int) ([]netlink.Neigh, error) {
+func (k *kernel) neighbours(f machine.Family, index int) ([]netlink.Neigh, error) {
 	list, err := dump(func() ([]netlink.Neigh, error) { return k.nl.NeighList(index, ipFamily(f)) })
 	if err != nil {
 		return nil, fmt.Errorf("list the neighbours: %w", err)
@@ -120,11 +120,11 @@ type answer struct {
 }
 
 // isDefault tells whether the route is a default route, or half of one.
-func (a answer) isDefault(f uplink.Family) bool { return a.err == nil && a.bits <= suppressed(f) }
+func (a answer) isDefault(f machine.Family) bool { return a.err == nil && a.bits <= suppressed(f) }
 
 // suppressed is the longest prefix that stands for "everywhere": VPNs split the default route in pieces so long.
-func suppressed(f uplink.Family) int {
-	if f == uplink.IPv4 {
+func suppressed(f machine.Family) int {
+	if f == machine.IPv4 {
 		return 1
 	}
 	return 4

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -29,7 +30,7 @@ const (
 func (e *examination) examineGateways(ctx context.Context) {
 	type visit struct {
 		l    *line
-		f    uplink.Family
+		f    machine.Family
 		note func()
 	}
 	var visits []*visit
@@ -52,7 +53,7 @@ func (e *examination) examineGateways(ctx context.Context) {
 }
 
 // examineGateway returns the function that notes what it has found.
-func (e *examination) examineGateway(ctx context.Context, l *line, f uplink.Family, r uplink.DefaultRoute) func() {
+func (e *examination) examineGateway(ctx context.Context, l *line, f machine.Family, r machine.DefaultRoute) func() {
 	state := e.kernel.neighbourState(l, r.Gateway)
 	if e.GatewayTimeout >= 0 && state&netlink.NUD_REACHABLE != 0 {
 		timeout := moment
@@ -147,7 +148,7 @@ func knock(ctx context.Context, l *line, to netip.AddrPort) bool {
 
 // neighbourState is NUD_NONE for a neighbour that the kernel does not know.
 func (k *kernel) neighbourState(l *line, addr netip.Addr) int {
-	list, err := k.neighbours(uplink.FamilyOf(addr), l.iface.Index)
+	list, err := k.neighbours(machine.FamilyOf(addr), l.iface.Index)
 	if err != nil {
 		return netlink.NUD_NONE
 	}
@@ -160,10 +161,10 @@ func (k *kernel) neighbourState(l *line, addr netip.Addr) int {
 }
 
 // explainDeadGateway looks whether the lease names another router than the route does.
-func (e *examination) explainDeadGateway(l *line, f uplink.Family, r uplink.DefaultRoute) {
+func (e *examination) explainDeadGateway(l *line, f machine.Family, r machine.DefaultRoute) {
 	l.broken[f] = true
 	lease, ok := e.leases.of(l.Interface, l.iface.Index)
-	if f == uplink.IPv4 && ok && lease.router != r.Gateway && l.adjoins(f, lease.router) {
+	if f == machine.IPv4 && ok && lease.router != r.Gateway && l.adjoins(f, lease.router) {
 		there := e.kernel.bound(far(f)[0], l.source[f], l.iface.Index)
 		command := "route replace default via " + lease.router.String() + " dev " + quote(l.Interface)
 		if there.table != unix.RT_TABLE_MAIN && there.table != 0 {

@@ -8,10 +8,11 @@ import (
 	"net/netip"
 	"slices"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
-var families = []uplink.Family{uplink.IPv4, uplink.IPv6}
+var families = []machine.Family{machine.IPv4, machine.IPv6}
 
 // line is a line under examination.
 type line struct {
@@ -20,39 +21,39 @@ type line struct {
 	// way dials through it; nil when the machine has no such interface or address.
 	way *uplink.Uplink
 	// iface and link are the interface it stands for, as uplink and as package net see it; nil when there is none.
-	iface *uplink.Interface
+	iface *machine.Interface
 	link  *net.Interface
 	// source of each family; missing where it has none.
-	source map[uplink.Family]netip.Addr
+	source map[machine.Family]netip.Addr
 	// route is the default route that its sockets find, where they do.
-	route map[uplink.Family]uplink.DefaultRoute
+	route map[machine.Family]machine.DefaultRoute
 	// broken families need not be looked at further: they have a failure that explains all others.
-	broken map[uplink.Family]bool
+	broken map[machine.Family]bool
 }
 
-func (l *line) note(s Status, c Check, f uplink.Family, commands []string, format string, args ...any) {
+func (l *line) note(s Status, c Check, f machine.Family, commands []string, format string, args ...any) {
 	found := Finding{Check: c, Status: s, Text: fmt.Sprintf(format, args...), Commands: commands}
-	if f == uplink.IPv4 || f == uplink.IPv6 {
+	if f == machine.IPv4 || f == machine.IPv6 {
 		found.Family = f.String()
 	}
 	l.Findings = append(l.Findings, found)
 }
 
-func (l *line) pass(c Check, f uplink.Family, format string, args ...any) {
+func (l *line) pass(c Check, f machine.Family, format string, args ...any) {
 	l.note(Pass, c, f, nil, format, args...)
 }
 
-func (l *line) warn(c Check, f uplink.Family, commands []string, format string, args ...any) {
+func (l *line) warn(c Check, f machine.Family, commands []string, format string, args ...any) {
 	l.note(Warn, c, f, commands, format, args...)
 }
 
-func (l *line) fail(c Check, f uplink.Family, commands []string, format string, args ...any) {
+func (l *line) fail(c Check, f machine.Family, commands []string, format string, args ...any) {
 	l.note(Fail, c, f, commands, format, args...)
 }
 
 // wants tells whether the line is meant to carry the family.
-func (l *line) wants(f uplink.Family) bool {
-	return !l.spec.Addr.IsValid() || uplink.FamilyOf(l.spec.Addr) == f
+func (l *line) wants(f machine.Family) bool {
+	return !l.spec.Addr.IsValid() || machine.FamilyOf(l.spec.Addr) == f
 }
 
 // examination is one call of Examine.
@@ -60,13 +61,13 @@ type examination struct {
 	Options
 	system // what one OS alone has to know
 
-	interfaces []uplink.Interface
+	interfaces []machine.Interface
 	lines      []*line
 }
 
 func newExamination(specs []uplink.Spec, o Options) (*examination, error) {
 	e := &examination{Options: o}
-	table := new(uplink.Table)
+	table := new(machine.Table)
 	var err error
 	if e.interfaces, err = table.Interfaces(); err != nil {
 		return nil, err
@@ -80,8 +81,8 @@ func newExamination(specs []uplink.Spec, o Options) (*examination, error) {
 	}
 	for _, l := range e.lines {
 		l.Uplink = l.spec.String()
-		l.source, l.route = make(map[uplink.Family]netip.Addr), make(map[uplink.Family]uplink.DefaultRoute)
-		l.broken = make(map[uplink.Family]bool)
+		l.source, l.route = make(map[machine.Family]netip.Addr), make(map[machine.Family]machine.DefaultRoute)
+		l.broken = make(map[machine.Family]bool)
 		if err := e.resolve(table, l); err != nil {
 			return nil, err
 		}
@@ -94,7 +95,7 @@ func newExamination(specs []uplink.Spec, o Options) (*examination, error) {
 
 // Missed returns the interfaces that look like lines and are connected, and that the automatic choice leaves out all the
 // same; their Reason says why.
-func Missed(interfaces []uplink.Interface) []uplink.Choice {
+func Missed(interfaces []machine.Interface) []uplink.Choice {
 	var missed []uplink.Choice
 	for _, c := range uplink.Automatic(interfaces) {
 		if !c.Use && c.Interface.Up && looksLikeLine(c.Interface) {
@@ -125,11 +126,11 @@ func rank(l *line) int {
 }
 
 // looksLikeLine leaves out loopback, and what only joins machines and containers here.
-func looksLikeLine(i *uplink.Interface) bool {
+func looksLikeLine(i *machine.Interface) bool {
 	switch i.Kind {
-	case uplink.KindLoopback:
+	case machine.KindLoopback:
 		return false
-	case uplink.KindVirtual, uplink.KindUnknown:
+	case machine.KindVirtual, machine.KindUnknown:
 		return len(i.DefaultRoutes) > 0
 	}
 	return !isPort(i.Name)
@@ -137,7 +138,7 @@ func looksLikeLine(i *uplink.Interface) bool {
 
 // resolve finds out what the line stands for now. A Set of its own, as a Set refuses what does not exist, and that
 // is a finding here.
-func (e *examination) resolve(table *uplink.Table, l *line) error {
+func (e *examination) resolve(table *machine.Table, l *line) error {
 	set, err := uplink.NewSet(table, []uplink.Spec{l.spec})
 	if errors.Is(err, uplink.ErrNoMatch) {
 		return nil

@@ -8,14 +8,14 @@ import (
 	"strconv"
 	"strings"
 
+	"dispatch/dispatcher/machine"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"dispatch/dispatcher/uplink"
 )
 
 // examineRoutes follows a connection that is tied to the line, there and back. connectErr is what connect(2) said.
-func (e *examination) examineRoutes(l *line, f uplink.Family, connectErr error) {
+func (e *examination) examineRoutes(l *line, f machine.Family, connectErr error) {
 	there := e.wayOut(l, f, connectErr)
 	switch {
 	case !there.isDefault(f) && e.explainDiscard(l, f):
@@ -28,10 +28,10 @@ func (e *examination) examineRoutes(l *line, f uplink.Family, connectErr error) 
 		l.broken[f] = true
 		l.pass(CheckRules, f, "no rule discards what leaves by it")
 	default:
-		l.route[f] = uplink.DefaultRoute{Family: f, Gateway: there.gateway, Metric: there.metric}
+		l.route[f] = machine.DefaultRoute{Family: f, Gateway: there.gateway, Metric: there.metric}
 		l.pass(CheckRules, f, "no rule discards what leaves by it")
 		l.pass(CheckRoute, f, "%s", describeRoute(there))
-		if f == uplink.IPv4 {
+		if f == machine.IPv4 {
 			e.examineFilter(l, f)
 		}
 	}
@@ -39,7 +39,7 @@ func (e *examination) examineRoutes(l *line, f uplink.Family, connectErr error) 
 }
 
 // wayOut is the default route that the line's sockets find; both halves of the space have to be covered.
-func (e *examination) wayOut(l *line, f uplink.Family, connectErr error) answer {
+func (e *examination) wayOut(l *line, f machine.Family, connectErr error) answer {
 	var there answer
 	for half, dst := range far(f) {
 		a := e.kernel.bound(dst, l.source[f], l.iface.Index)
@@ -52,7 +52,7 @@ func (e *examination) wayOut(l *line, f uplink.Family, connectErr error) answer 
 	}
 	// An IPv4 socket that is tied to a device takes all the world for its neighbours where it finds no route, so
 	// connect(2) tells nothing. For IPv6 it is the judge.
-	if f == uplink.IPv6 && connectErr != nil && there.err == nil {
+	if f == machine.IPv6 && connectErr != nil && there.err == nil {
 		there.err = connectErr
 	}
 	return there
@@ -80,9 +80,9 @@ func describeRoute(a answer) string {
 }
 
 // explainNoRoute: an IPv4 connection would wait for an ARP answer of its destination, an IPv6 one fails at once.
-func (e *examination) explainNoRoute(l *line, f uplink.Family) {
+func (e *examination) explainNoRoute(l *line, f machine.Family) {
 	happens := "connections wait in vain"
-	if f == uplink.IPv6 {
+	if f == machine.IPv6 {
 		happens = "connections fail"
 	}
 	way, ok := e.kernel.findGateway(e.leases, e.interfaces, l, f)
@@ -91,7 +91,7 @@ func (e *examination) explainNoRoute(l *line, f uplink.Family) {
 		if reconfigure := e.leases.reconfigure(l.Interface, l.iface.Index); reconfigure != "" {
 			advice = "have it set up anew with '" + reconfigure + "'"
 		}
-		if f == uplink.IPv6 && sysctlOf("ipv6", "all", "forwarding") == 1 && sysctlOf("ipv6", l.Interface, "accept_ra") == 1 {
+		if f == machine.IPv6 && sysctlOf("ipv6", "all", "forwarding") == 1 && sysctlOf("ipv6", l.Interface, "accept_ra") == 1 {
 			l.fail(CheckRoute, f, []string{"sysctl -w " + quote("net/ipv6/conf/"+l.Interface+"/accept_ra=2")},
 				"%s has no default route, so %s: this machine forwards IPv6 and therefore ignores what routers announce, unless accept_ra is 2", l.Interface, happens)
 			return
@@ -110,7 +110,7 @@ func (e *examination) explainNoRoute(l *line, f uplink.Family) {
 
 // freeMetric returns one that no default route of the family has: the kernel refuses a second route of the same metric. It
 // is another for each line, for they may all be in need of one.
-func (e *examination) freeMetric(l *line, f uplink.Family) int {
+func (e *examination) freeMetric(l *line, f machine.Family) int {
 	metric := 1000 + slices.Index(e.lines, l)
 	for e.hasMetric(metric, f) {
 		metric += len(e.lines)
@@ -118,7 +118,7 @@ func (e *examination) freeMetric(l *line, f uplink.Family) int {
 	return metric
 }
 
-func (e *examination) hasMetric(metric int, f uplink.Family) bool {
+func (e *examination) hasMetric(metric int, f machine.Family) bool {
 	for _, i := range e.interfaces {
 		for _, r := range i.DefaultRoutes {
 			if r.Family == f && r.Metric == metric {
@@ -131,7 +131,7 @@ func (e *examination) hasMetric(metric int, f uplink.Family) bool {
 
 // explainOthersRouter finds the router on the source's own network where the route is by one of the interface's other
 // networks, which has no reason to let the source through; false where there is none.
-func (e *examination) explainOthersRouter(l *line, f uplink.Family, there answer) bool {
+func (e *examination) explainOthersRouter(l *line, f machine.Family, there answer) bool {
 	if !there.gateway.IsValid() || l.adjoins(f, there.gateway) {
 		return false
 	}
@@ -147,7 +147,7 @@ func (e *examination) explainOthersRouter(l *line, f uplink.Family, there answer
 
 // explainDiscard finds the rule that is to blame for a lack of routes; false where there is none. The kernel's own answer
 // does not tell: it forgives an IPv4 socket that is tied to a device whatever the rules say, and waits for ARP in vain.
-func (e *examination) explainDiscard(l *line, f uplink.Family) bool {
+func (e *examination) explainDiscard(l *line, f machine.Family) bool {
 	rules, err := e.kernel.rules(f)
 	discarding, actErr := discardingRules(f)
 	if err = errors.Join(err, actErr); err != nil {
@@ -168,7 +168,7 @@ func (e *examination) explainDiscard(l *line, f uplink.Family) bool {
 		if r.Table == 0 {
 			continue
 		}
-		if discards, err := e.kernel.tableDiscards(f, r.Table); err != nil || !discards || f == uplink.IPv6 {
+		if discards, err := e.kernel.tableDiscards(f, r.Table); err != nil || !discards || f == machine.IPv6 {
 			continue
 		}
 		var commands []string
@@ -182,7 +182,7 @@ func (e *examination) explainDiscard(l *line, f uplink.Family) bool {
 }
 
 // ruleMatches tells whether the kernel asks the rule for a TCP connection of this user that is tied to the line.
-func ruleMatches(r netlink.Rule, l *line, f uplink.Family) bool {
+func ruleMatches(r netlink.Rule, l *line, f machine.Family) bool {
 	uid := uint32(os.Getuid())
 	matches := (r.Src == nil || r.Src.Contains(l.source[f].AsSlice())) &&
 		(r.Dst == nil || r.Dst.Contains(far(f)[0].AsSlice())) &&
@@ -193,7 +193,7 @@ func ruleMatches(r netlink.Rule, l *line, f uplink.Family) bool {
 }
 
 // tableDiscards tells whether a table has a default route that discards.
-func (k *kernel) tableDiscards(f uplink.Family, table int) (bool, error) {
+func (k *kernel) tableDiscards(f machine.Family, table int) (bool, error) {
 	list, err := k.routes(f, netlink.Route{Dst: ipNet(everything(f))}, netlink.RT_FILTER_DST)
 	return slices.ContainsFunc(list, func(r netlink.Route) bool {
 		return r.Table == table && (r.Type == unix.RTN_BLACKHOLE || r.Type == unix.RTN_UNREACHABLE || r.Type == unix.RTN_PROHIBIT)
@@ -202,7 +202,7 @@ func (k *kernel) tableDiscards(f uplink.Family, table int) (bool, error) {
 
 // examineFilter asks the question that rp_filter=1 asks for each packet that comes in (RFC 3704 section 2.2): would one
 // to its sender leave by the same interface? There the socket that is tied to the interface does not count.
-func (e *examination) examineFilter(l *line, f uplink.Family) {
+func (e *examination) examineFilter(l *line, f machine.Family) {
 	value := effective(l.Interface, "rp_filter")
 	if value != 1 {
 		l.pass(CheckFilter, f, "rp_filter is %d, which drops no replies", value)
@@ -225,15 +225,15 @@ func (e *examination) examineFilter(l *line, f uplink.Family) {
 }
 
 // unboundOwner returns the tunnel that connections leave by which are tied to nothing.
-func (e *examination) unboundOwner(f uplink.Family) *uplink.Interface {
+func (e *examination) unboundOwner(f machine.Family) *machine.Interface {
 	a := e.kernel.lookUp(far(f)[0], netip.Addr{}, 0)
-	if i := e.byIndex(a.index); a.err == nil && i != nil && i.Kind == uplink.KindTunnel {
+	if i := e.byIndex(a.index); a.err == nil && i != nil && i.Kind == machine.KindTunnel {
 		return i
 	}
 	return nil
 }
 
-func (e *examination) byIndex(index int) *uplink.Interface {
+func (e *examination) byIndex(index int) *machine.Interface {
 	for n := range e.interfaces {
 		if e.interfaces[n].Index == index {
 			return &e.interfaces[n]
@@ -244,8 +244,8 @@ func (e *examination) byIndex(index int) *uplink.Interface {
 
 // noteSharedNetwork: two interfaces on one network both answer ARP for each other's addresses unless told otherwise, and
 // what comes back by the wrong one never reaches the socket.
-func (e *examination) noteSharedNetwork(l *line, f uplink.Family, other *uplink.Interface, network netip.Prefix) {
-	if f == uplink.IPv4 && !keepsToItself(l.Interface) || f == uplink.IPv4 && !keepsToItself(other.Name) {
+func (e *examination) noteSharedNetwork(l *line, f machine.Family, other *machine.Interface, network netip.Prefix) {
+	if f == machine.IPv4 && !keepsToItself(l.Interface) || f == machine.IPv4 && !keepsToItself(other.Name) {
 		l.fail(CheckNetwork, f, []string{
 			setSysctl("all", "arp_ignore", 1), setSysctl("all", "arp_announce", 2),
 			// So that it asks for its neighbours anew, by which they learn its link address.
@@ -254,7 +254,7 @@ func (e *examination) noteSharedNetwork(l *line, f uplink.Family, other *uplink.
 			"%s is on the network %s too, and the two answer ARP for each other, so replies come in by the wrong one", other.Name, network)
 		return
 	}
-	mine, others := l.route[f], uplink.DefaultRoute{}
+	mine, others := l.route[f], machine.DefaultRoute{}
 	if r, ok := other.DefaultRoute(f); ok {
 		others = r
 	}

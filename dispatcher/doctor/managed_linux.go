@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -145,7 +146,7 @@ func remove(doomed map[int]bool) (err error) {
 }
 
 // remember replaces a gateway that is not known, or only known from our own routes, by what was known before.
-func (r *Routes) remember(l *line, f uplink.Family, way gateway, ok bool) (gateway, bool) {
+func (r *Routes) remember(l *line, f machine.Family, way gateway, ok bool) (gateway, bool) {
 	key := known{l.iface.Index, l.source[f]}
 	if ok {
 		r.known[key] = way

@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"dispatch/dispatcher/uplink"
+	"dispatch/dispatcher/machine"
 )
 
 // errOtherFamily: the echo URL's host has no address of the family.
@@ -20,7 +20,7 @@ var errOtherFamily = errors.New("the host has no address of this family")
 const answerLimit = 64 << 10
 
 // fetchPeer fetches the echo URL through the line, in one family, over a connection of its own and past every proxy.
-func (e *examination) fetchPeer(ctx context.Context, l *line, f uplink.Family) (*Passage, error) {
+func (e *examination) fetchPeer(ctx context.Context, l *line, f machine.Family) (*Passage, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
 	p := &Passage{Target: e.EchoURL, Sent: -1}
@@ -62,7 +62,7 @@ func (e *examination) fetchPeer(ctx context.Context, l *line, f uplink.Family) (
 	return p, nil
 }
 
-func dialFamily(ctx context.Context, l *line, f uplink.Family, address string, p *Passage) (net.Conn, error) {
+func dialFamily(ctx context.Context, l *line, f machine.Family, address string, p *Passage) (net.Conn, error) {
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func dialFamily(ctx context.Context, l *line, f uplink.Family, address string, p
 		return nil, err
 	}
 	for _, a := range addrs {
-		if a = a.Unmap(); uplink.FamilyOf(a) != f {
+		if a = a.Unmap(); machine.FamilyOf(a) != f {
 			continue
 		}
 		conn, err := l.way.DialTCP(ctx, netip.AddrPortFrom(a, uint16(port)))

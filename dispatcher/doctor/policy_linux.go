@@ -7,10 +7,10 @@ import (
 	"strconv"
 	"strings"
 
+	"dispatch/dispatcher/machine"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"dispatch/dispatcher/uplink"
 )
 
 const (
@@ -50,7 +50,7 @@ type policy struct {
 	network netip.Prefix
 }
 
-func (p policy) family() uplink.Family { return uplink.FamilyOf(p.source) }
+func (p policy) family() machine.Family { return machine.FamilyOf(p.source) }
 
 func (p policy) table() int { return tableBase + (p.variant*slots+p.slot)*tablesPerSlot + p.index }
 
@@ -113,7 +113,7 @@ func (p policy) rules() []netlink.Rule {
 
 // policyCommands are what installs a policy by hand, as the administrator's. Routes may be made again and again; rules that
 // are there would be refused and are left out.
-func (e *examination) policyCommands(i *uplink.Interface, source netip.Addr, way gateway) []string {
+func (e *examination) policyCommands(i *machine.Interface, source netip.Addr, way gateway) []string {
 	c := &Change{kernel: e.kernel}
 	has, err := e.kernel.installed()
 	if err != nil {
@@ -125,8 +125,8 @@ func (e *examination) policyCommands(i *uplink.Interface, source netip.Addr, way
 	return c.Commands
 }
 
-func ipCommand(f uplink.Family, rest string) string {
-	if f == uplink.IPv6 {
+func ipCommand(f machine.Family, rest string) string {
+	if f == machine.IPv6 {
 		return "ip -6 " + rest
 	}
 	return "ip " + rest
@@ -199,8 +199,8 @@ func ruleWords(r netlink.Rule) string {
 	return strings.Join(words, " ")
 }
 
-func everything(f uplink.Family) netip.Prefix {
-	if f == uplink.IPv4 {
+func everything(f machine.Family) netip.Prefix {
+	if f == machine.IPv4 {
 		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	}
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
@@ -211,13 +211,13 @@ func ipNet(p netip.Prefix) *net.IPNet {
 }
 
 // newPolicy is the policy for a source address of an interface, by a gateway.
-func newPolicy(interfaces []uplink.Interface, i *uplink.Interface, source netip.Addr, way gateway, slot int) policy {
+func newPolicy(interfaces []machine.Interface, i *machine.Interface, source netip.Addr, way gateway, slot int) policy {
 	p := policy{
 		slot: slot, device: i.Name, index: i.Index, source: source,
 		gateway: way.addr, onlink: way.onlink,
 	}
 	for n := range interfaces {
-		if other := &interfaces[n]; other.Index != i.Index && other.Kind != uplink.KindLoopback {
+		if other := &interfaces[n]; other.Index != i.Index && other.Kind != machine.KindLoopback {
 			if network, ok := sameNetwork(i, other, p.family()); ok && network.Contains(source) {
 				p.network = network
 			}

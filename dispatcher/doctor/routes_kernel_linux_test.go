@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 	"dispatch/testdata/netlab"
 )
@@ -78,7 +79,7 @@ func unfix(t *testing.T) {
 // seenAs dials through the uplink and returns the source that the server saw.
 func seenAs(t *testing.T, name string, server netip.AddrPort, within time.Duration) (netip.Addr, error) {
 	t.Helper()
-	set, err := uplink.NewSet(new(uplink.Table), specsOf(t, name))
+	set, err := uplink.NewSet(new(machine.Table), specsOf(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +350,7 @@ func TestRoutesUnprivileged(t *testing.T) {
 // Apply in Watch's callback, as start does it: its own changes wake the watch again, and that has to end.
 func TestRoutesWatchSettles(t *testing.T) {
 	lab, servers := routesLab(t)
-	set, err := uplink.NewSet(new(uplink.Table), specsOf(t, wans...))
+	set, err := uplink.NewSet(new(machine.Table), specsOf(t, wans...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,7 +419,7 @@ func TestRoutesThatTheKernelRefuses(t *testing.T) {
 	r := NewRoutes()
 	defer removeAll(t, r)
 	missing, err := r.Apply(specsOf(t, wans...)...)
-	if err != nil || len(missing) != 1 || missing[0].Uplink != wans[1] || missing[0].Family != uplink.IPv6 {
+	if err != nil || len(missing) != 1 || missing[0].Uplink != wans[1] || missing[0].Family != machine.IPv6 {
 		t.Fatalf("apply: %v, missing %+v", err, missing)
 	}
 	for n, name := range wans {

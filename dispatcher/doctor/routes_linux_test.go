@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dispatch/dispatcher/doctor"
-	"dispatch/dispatcher/uplink"
+	"dispatch/dispatcher/machine"
 	"dispatch/testdata/netlab"
 )
 
@@ -268,7 +268,7 @@ func TestRoutesSayWhatIsMissing(t *testing.T) {
 	r := doctor.NewRoutes()
 	defer remove(t, r)
 	missing := apply(t, r, "wan1", "wan2", "nothing0")
-	if len(missing) != 2 || missing[0].Uplink != "wan2" || missing[0].Family != uplink.IPv4 || missing[1].Uplink != "nothing0" {
+	if len(missing) != 2 || missing[0].Uplink != "wan2" || missing[0].Family != machine.IPv4 || missing[1].Uplink != "nothing0" {
 		t.Errorf("missing: %v", missing)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dispatch/dispatcher/doctor"
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 	"dispatch/testdata/netlab"
 )
@@ -36,7 +37,7 @@ func TestBrokenSetups(t *testing.T) {
 		uplinks  []netlab.Uplink
 		breaks   func(*testing.T, *netlab.Lab)
 		examine  []string // the uplinks; the last of them is the broken one
-		family   uplink.Family
+		family   machine.Family
 		wants    []string // the findings that are not passes, as check/family/status, in the report's order
 		worksYet bool     // it is odd, but works
 		source   string   // what the server has to see once it is mended
@@ -46,26 +47,26 @@ func TestBrokenSetups(t *testing.T) {
 			name:    "no default route",
 			uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true}},
 			breaks:  func(t *testing.T, lab *netlab.Lab) { noteLease(t, lab) },
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"default_route/ipv4/fail"}, source: "203.0.113.2",
 		},
 		{
 			name:    "no default route and rp_filter",
 			uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true, RPFilter: 1}},
 			breaks:  func(t *testing.T, lab *netlab.Lab) { noteLease(t, lab) },
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"default_route/ipv4/fail"}, source: "203.0.113.2",
 		},
 		{
 			name:    "no default route and no trace of a router",
 			uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true}},
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"default_route/ipv4/fail"}, hopeless: true,
 		},
 		{
 			name:    "rp_filter is strict",
 			uplinks: []netlab.Uplink{only4, {NoIPv6: true, RPFilter: 1}},
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"rp_filter/ipv4/fail"}, source: "203.0.113.2",
 		},
 		{
@@ -75,7 +76,7 @@ func TestBrokenSetups(t *testing.T) {
 				noteLease(t, lab)
 				lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
 			},
-			examine: []string{"wan1", "203.0.113.2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "203.0.113.2"}, family: machine.IPv4,
 			wants: []string{"source/ipv4/fail"}, source: "203.0.113.2",
 		},
 		{
@@ -85,7 +86,7 @@ func TestBrokenSetups(t *testing.T) {
 				noteLease(t, lab)
 				lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
 			},
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"source//fail"}, source: "203.0.113.2",
 		},
 		{
@@ -95,14 +96,14 @@ func TestBrokenSetups(t *testing.T) {
 				noteLease(t, lab)
 				lab.ClientLink(1, false)
 			},
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"interface//fail"}, source: "203.0.113.2",
 		},
 		{
 			name:    "no carrier",
 			uplinks: []netlab.Uplink{only4, only4},
 			breaks:  func(_ *testing.T, lab *netlab.Lab) { lab.ISPLink(1, false) },
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"carrier//fail"}, hopeless: true,
 		},
 		{
@@ -113,7 +114,7 @@ func TestBrokenSetups(t *testing.T) {
 				run(t, "ip route replace default via 203.0.113.9 dev wan2 metric 200")
 				askQuickly(t, "wan2")
 			},
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"gateway/ipv4/fail"}, source: "203.0.113.2",
 		},
 		{
@@ -123,7 +124,7 @@ func TestBrokenSetups(t *testing.T) {
 				lab.SilenceAll(1, true)
 				askQuickly(t, "wan2")
 			},
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"gateway/ipv4/fail"}, hopeless: true,
 		},
 		{
@@ -137,14 +138,14 @@ func TestBrokenSetups(t *testing.T) {
 				}
 				confuse(t, lab)
 			},
-			examine: []string{"wan1", "lan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "lan2"}, family: machine.IPv4,
 			wants: []string{"shared_network/ipv4/fail"}, source: "198.51.100.3",
 		},
 		{
 			name:    "two lines on one network, the second without a route, rp_filter strict",
 			uplinks: []netlab.Uplink{{NoIPv6: true, RPFilter: 1}},
 			breaks:  func(t *testing.T, _ *netlab.Lab) { secondLine(t, 1) },
-			examine: []string{"wan1", "lan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "lan2"}, family: machine.IPv4,
 			wants: []string{"default_route/ipv4/fail", "shared_network/ipv4/fail"}, source: "198.51.100.3",
 		},
 		{
@@ -155,14 +156,14 @@ func TestBrokenSetups(t *testing.T) {
 				run(t, "ip route add 198.18.0.99/32 via 198.51.100.1 dev wan1")
 				lab.SetDefault4(0, false)
 			},
-			examine: []string{"wan1"}, family: uplink.IPv4,
+			examine: []string{"wan1"}, family: machine.IPv4,
 			wants: []string{"default_route/ipv4/fail", "vpn/ipv4/warn"}, source: "198.51.100.2",
 		},
 		{
 			name:    "VPN that splits the default route, rp_filter strict",
 			uplinks: []netlab.Uplink{{NoIPv6: true, RPFilter: 1}},
 			breaks:  func(t *testing.T, _ *netlab.Lab) { startVPN(t, "0.0.0.0/1", "128.0.0.0/1") },
-			examine: []string{"wan1"}, family: uplink.IPv4,
+			examine: []string{"wan1"}, family: machine.IPv4,
 			wants: []string{"rp_filter/ipv4/fail", "vpn/ipv4/warn"}, source: "198.51.100.2",
 		},
 		{
@@ -172,14 +173,14 @@ func TestBrokenSetups(t *testing.T) {
 				run(t, "ip rule add pref 400 from 203.0.113.0/24 prohibit", "ip rule add pref 400 from 192.0.2.0/24 blackhole")
 				t.Cleanup(func() { run(t, "ip rule del pref 400 from 192.0.2.0/24") })
 			},
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"rules/ipv4/fail"}, source: "203.0.113.2",
 		},
 		{
 			name:    "IPv6 rule that discards",
 			uplinks: []netlab.Uplink{only6},
 			breaks:  func(t *testing.T, _ *netlab.Lab) { run(t, "ip -6 rule add pref 400 oif wan1 unreachable") },
-			examine: []string{"wan1"}, family: uplink.IPv6,
+			examine: []string{"wan1"}, family: machine.IPv6,
 			wants: []string{"rules/ipv6/fail"}, source: "2001:db8:1::2",
 		},
 		{
@@ -191,33 +192,33 @@ func TestBrokenSetups(t *testing.T) {
 					run(t, "ip route del unreachable default table 51820", "ip rule del pref 32700")
 				})
 			},
-			examine: []string{"wan1"}, family: uplink.IPv4,
+			examine: []string{"wan1"}, family: machine.IPv4,
 			wants: []string{"rules/ipv4/fail"}, source: "198.51.100.2",
 		},
 		{
 			name:    "IPv6 without a route, the router is known as one",
 			uplinks: []netlab.Uplink{only6, {NoIPv4: true, NoDefault6: true, Gateway6: netip.MustParseAddr("fe80::1:1")}},
 			breaks:  func(t *testing.T, _ *netlab.Lab) { meet(t, "fe80::1:1", "wan2") },
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv6,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv6,
 			wants: []string{"default_route/ipv6/fail"}, source: "2001:db8:2::2",
 		},
 		{
 			name:    "IPv6 without a route beside IPv4 that works",
 			uplinks: []netlab.Uplink{{}, {NoDefault6: true}},
 			breaks:  func(t *testing.T, _ *netlab.Lab) { meet(t, "2001:db8:2::1", "") },
-			examine: []string{"wan1", "wan2"}, family: uplink.IPv6,
+			examine: []string{"wan1", "wan2"}, family: machine.IPv6,
 			wants: []string{"default_route/ipv6/fail"}, source: "2001:db8:2::2",
 		},
 		{
 			name:    "duplicate uplink",
 			uplinks: []netlab.Uplink{only4},
-			examine: []string{"wan1", "198.51.100.2"}, family: uplink.IPv4,
+			examine: []string{"wan1", "198.51.100.2"}, family: machine.IPv4,
 			wants: []string{"duplicate//warn"}, source: "198.51.100.2", worksYet: true,
 		},
 		{
 			name:    "nothing wrong",
 			uplinks: nil,
-			examine: []string{"wan1", "wan2", "wan3"}, family: uplink.IPv6,
+			examine: []string{"wan1", "wan2", "wan3"}, family: machine.IPv6,
 			source: "2001:db8:3::2", worksYet: true,
 		},
 	} {
@@ -225,7 +226,7 @@ func TestBrokenSetups(t *testing.T) {
 			lab := netlab.New(t, netlab.Config{Uplinks: c.uplinks})
 			t.Cleanup(func() { clearPolicies(t) })
 			server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
-			if c.family == uplink.IPv6 {
+			if c.family == machine.IPv6 {
 				server = lab.EchoPeer(t, netip.AddrPortFrom(lab.Server6, 0))
 			}
 			if c.breaks != nil {
@@ -330,7 +331,7 @@ func dial(name string, server netip.AddrPort, within time.Duration) (netip.Addr,
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	set, err := uplink.NewSet(new(uplink.Table), []uplink.Spec{spec})
+	set, err := uplink.NewSet(new(machine.Table), []uplink.Spec{spec})
 	if err != nil {
 		return netip.Addr{}, err
 	}

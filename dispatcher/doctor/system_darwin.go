@@ -5,9 +5,9 @@ import (
 	"net"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"dispatch/dispatcher/machine"
 
-	"dispatch/dispatcher/uplink"
+	"golang.org/x/sys/unix"
 )
 
 // system: macOS needs nothing more than what uplink lists.
@@ -23,9 +23,9 @@ func (system) close() {}
 func (e *examination) examineSystem(*line) {}
 
 // missingRoute takes the router from the lease, as configd does when it makes an interface's own default route.
-func missingRoute(l *line, f uplink.Family) ([]string, string) {
+func missingRoute(l *line, f machine.Family) ([]string, string) {
 	name := quote(l.Interface)
-	if f == uplink.IPv6 {
+	if f == machine.IPv6 {
 		return nil, "no router announces itself on its network; look at the router's IPv6 settings"
 	}
 	return []string{"route add -ifscope " + name + " default $(ipconfig getoption " + name + " router)"},
@@ -38,7 +38,7 @@ func switchOn(name string) []string { return []string{"ifconfig " + quote(name) 
 
 func setMTU(name string) []string { return []string{"networksetup -setMTU " + quote(name) + " 1500"} }
 
-func (e *examination) passBinding(l *line, f uplink.Family) {
+func (e *examination) passBinding(l *line, f machine.Family) {
 	l.pass(CheckBind, f, "this user can tie a socket to %s and %s", l.Interface, l.source[f])
 }
 

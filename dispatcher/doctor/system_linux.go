@@ -11,10 +11,10 @@ import (
 	"strconv"
 	"strings"
 
+	"dispatch/dispatcher/machine"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"dispatch/dispatcher/uplink"
 )
 
 // system is what an examination knows of Linux.
@@ -57,7 +57,7 @@ func (e *examination) afterwards(l *line) string {
 
 // restore are the commands that bring an address and the way out back, from the lease of a DHCP client. Only where no
 // network manager does it; want, where valid, is the address that is sought.
-func (e *examination) restore(i *uplink.Interface, want netip.Addr) []string {
+func (e *examination) restore(i *machine.Interface, want netip.Addr) []string {
 	lease, ok := e.leases.of(i.Name, i.Index)
 	if !ok || !lease.address.IsValid() || want.IsValid() && lease.address.Addr() != want {
 		return nil
@@ -72,7 +72,7 @@ func (e *examination) restore(i *uplink.Interface, want netip.Addr) []string {
 	return commands
 }
 
-func hasAddress(i *uplink.Interface, addr netip.Addr) bool {
+func hasAddress(i *machine.Interface, addr netip.Addr) bool {
 	for _, a := range i.Addresses {
 		if a.Prefix.Addr() == addr {
 			return true
@@ -82,7 +82,7 @@ func hasAddress(i *uplink.Interface, addr netip.Addr) bool {
 }
 
 // restoreAddress brings an address back to the interface that is still on its network.
-func (e *examination) restoreAddress(i *uplink.Interface, addr netip.Addr) []string {
+func (e *examination) restoreAddress(i *machine.Interface, addr netip.Addr) []string {
 	if commands := e.restore(i, addr); commands != nil {
 		return commands
 	}
@@ -91,7 +91,7 @@ func (e *examination) restoreAddress(i *uplink.Interface, addr netip.Addr) []str
 }
 
 // formerOwner finds the interface that a lease says had the address.
-func (e *examination) formerOwner(addr netip.Addr) (*uplink.Interface, []string) {
+func (e *examination) formerOwner(addr netip.Addr) (*machine.Interface, []string) {
 	for n := range e.interfaces {
 		i := &e.interfaces[n]
 		if lease, ok := e.leases.of(i.Name, i.Index); ok && lease.address.Addr() == addr {
@@ -115,7 +115,7 @@ func (e *examination) readdress(l *line) (commands []string, advice string) {
 	return nil, "; start your DHCP client on it, or give it its address with 'ip addr add ADDRESS/LENGTH dev " + l.Interface + "'"
 }
 
-func (e *examination) passBinding(l *line, f uplink.Family) {
+func (e *examination) passBinding(l *line, f machine.Family) {
 	l.pass(CheckBind, f, "this user can tie a socket to %s and %s", l.Interface, l.source[f])
 }
 
@@ -221,8 +221,8 @@ func setSysctl(device, name string, value int) string {
 }
 
 // ipFamily is the kernel's number of a family.
-func ipFamily(f uplink.Family) int {
-	if f == uplink.IPv4 {
+func ipFamily(f machine.Family) int {
+	if f == machine.IPv4 {
 		return netlink.FAMILY_V4
 	}
 	return netlink.FAMILY_V6

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -17,7 +18,7 @@ import (
 const answerTime = 3 * time.Second
 
 // examineRoutes looks for the interface's own default route.
-func (e *examination) examineRoutes(l *line, f uplink.Family, _ error) {
+func (e *examination) examineRoutes(l *line, f machine.Family, _ error) {
 	r, ok := ownDefaultRoute(l, f)
 	if !ok {
 		status := Fail
@@ -38,13 +39,13 @@ func (e *examination) examineRoutes(l *line, f uplink.Family, _ error) {
 }
 
 // ownDefaultRoute is the best default route that the OS lists for the line's interface.
-func ownDefaultRoute(l *line, f uplink.Family) (uplink.DefaultRoute, bool) {
+func ownDefaultRoute(l *line, f machine.Family) (machine.DefaultRoute, bool) {
 	return l.iface.DefaultRoute(f)
 }
 
 // vpnOwner returns the tunnel that unbound connections of the family leave by, going by the metrics alone.
-func (e *examination) vpnOwner(f uplink.Family) *uplink.Interface {
-	var best *uplink.Interface
+func (e *examination) vpnOwner(f machine.Family) *machine.Interface {
+	var best *machine.Interface
 	metric := 0
 	for n := range e.interfaces {
 		i := &e.interfaces[n]
@@ -52,14 +53,14 @@ func (e *examination) vpnOwner(f uplink.Family) *uplink.Interface {
 			best, metric = i, r.Metric
 		}
 	}
-	if best == nil || best.Kind != uplink.KindTunnel {
+	if best == nil || best.Kind != machine.KindTunnel {
 		return nil
 	}
 	return best
 }
 
 // noteSharedNetwork: where sockets are tied to interfaces, two on one network do work, but are hardly two lines.
-func (e *examination) noteSharedNetwork(l *line, f uplink.Family, other *uplink.Interface, network netip.Prefix) {
+func (e *examination) noteSharedNetwork(l *line, f machine.Family, other *machine.Interface, network netip.Prefix) {
 	mine, _ := ownDefaultRoute(l, f)
 	others, _ := other.DefaultRoute(f)
 	if mine.Gateway.IsValid() && mine.Gateway == others.Gateway {
@@ -122,9 +123,9 @@ func knock(ctx context.Context, l *line, gateway netip.Addr) error {
 // afterwards says nothing: these systems set an interface up again by themselves.
 func (e *examination) afterwards(*line) string { return "" }
 
-func (e *examination) restoreAddress(*uplink.Interface, netip.Addr) []string { return nil }
+func (e *examination) restoreAddress(*machine.Interface, netip.Addr) []string { return nil }
 
-func (e *examination) formerOwner(netip.Addr) (*uplink.Interface, []string) { return nil, nil }
+func (e *examination) formerOwner(netip.Addr) (*machine.Interface, []string) { return nil, nil }
 
 // readdress asks for an address anew.
 func (e *examination) readdress(l *line) ([]string, string) { return renew(l.Interface), "" }

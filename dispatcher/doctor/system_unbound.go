@@ -6,7 +6,7 @@ import (
 	"net"
 	"strings"
 
-	"dispatch/dispatcher/uplink"
+	"dispatch/dispatcher/machine"
 )
 
 // system: FreeBSD and its like tie no socket to an interface, so the machine's own routing decides, which a program
@@ -22,8 +22,8 @@ func (system) close() {}
 
 func (e *examination) examineSystem(*line) {}
 
-func missingRoute(l *line, f uplink.Family) ([]string, string) {
-	if f == uplink.IPv6 {
+func missingRoute(l *line, f machine.Family) ([]string, string) {
+	if f == machine.IPv6 {
 		return nil, "see whether it accepts what routers announce: 'ifconfig " + l.Interface + " inet6 accept_rtadv' and rtsold(8)"
 	}
 	return nil, "the routing table holds one for each destination; a rule of pf sends what has its source by its router"
@@ -36,7 +36,7 @@ func switchOn(name string) []string { return []string{"ifconfig " + quote(name) 
 func setMTU(name string) []string { return []string{"ifconfig " + quote(name) + " mtu 1500"} }
 
 // passBinding: what this system can do is less than the others.
-func (e *examination) passBinding(l *line, f uplink.Family) {
+func (e *examination) passBinding(l *line, f machine.Family) {
 	owner, metric := "", 0
 	for n := range e.interfaces {
 		i := &e.interfaces[n]
@@ -49,7 +49,7 @@ func (e *examination) passBinding(l *line, f uplink.Family) {
 		return
 	}
 	word := "inet"
-	if f == uplink.IPv6 {
+	if f == machine.IPv6 {
 		word = "inet6"
 	}
 	l.warn(CheckBind, f, nil, "this system cannot tie a connection to %s, and its default route is by %s; a rule of pf does it: pass out route-to (%s ROUTER) %s from %s to any",

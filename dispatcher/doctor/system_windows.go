@@ -6,10 +6,10 @@ import (
 	"strconv"
 	"unsafe"
 
+	"dispatch/dispatcher/machine"
+
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/registry"
-
-	"dispatch/dispatcher/uplink"
 )
 
 // system is what an examination knows of Windows.
@@ -66,7 +66,7 @@ func (e *examination) examineSystem(l *line) {
 
 func (e *examination) examinePolicy(l *line) {
 	command := []string{`reg add "HKLM\` + policyKey + `" /v ` + policyValue + ` /t REG_DWORD /d 0 /f`}
-	wireless := l.iface.Kind == uplink.KindWiFi || l.iface.Kind == uplink.KindMobile
+	wireless := l.iface.Kind == machine.KindWiFi || l.iface.Kind == machine.KindMobile
 	switch {
 	case e.minimizeErr != nil:
 		l.warn(CheckPolicy, 0, nil, "whether Windows cuts second lines off cannot be read: %v", e.minimizeErr)
@@ -82,9 +82,9 @@ func (e *examination) examinePolicy(l *line) {
 }
 
 // examineMetric: connections that are tied to an interface do not ask for metrics, but all others on this machine do.
-func examineMetric(e *examination, l *line, f uplink.Family) {
+func examineMetric(e *examination, l *line, f machine.Family) {
 	row := windows.MibIpInterfaceRow{Family: windows.AF_INET, InterfaceIndex: uint32(l.iface.Index)}
-	if f == uplink.IPv6 {
+	if f == machine.IPv6 {
 		row.Family = windows.AF_INET6
 	}
 	if err := readInterfaceRow(&row); err != nil {
@@ -97,7 +97,7 @@ func examineMetric(e *examination, l *line, f uplink.Family) {
 	}
 	r, routed := l.route[f]
 	for _, other := range e.lines {
-		theirs, ok := uplink.DefaultRoute{}, false
+		theirs, ok := machine.DefaultRoute{}, false
 		if other != l && other.iface != nil && other.iface.Index != l.iface.Index {
 			theirs, ok = ownDefaultRoute(other, f)
 		}
@@ -118,22 +118,22 @@ func readInterfaceRow(row *windows.MibIpInterfaceRow) error {
 	return windows.GetIpInterfaceEntry(row)
 }
 
-func setMetric(name string, f uplink.Family, metric int) string {
+func setMetric(name string, f machine.Family, metric int) string {
 	return "netsh interface " + f.String() + " set interface " + quote(name) + " metric=" + strconv.Itoa(metric)
 }
 
 // missingRoute asks DHCP for a gateway; where addresses are set by hand, the gateway has to be as well.
-func missingRoute(l *line, f uplink.Family) ([]string, string) {
+func missingRoute(l *line, f machine.Family) ([]string, string) {
 	commands := renew(l.Interface)
-	if f == uplink.IPv6 {
+	if f == machine.IPv6 {
 		commands = []string{"ipconfig /renew6 " + quote(l.Interface)}
 	}
 	return commands, "its gateway is missing; where its address was set by hand, set the gateway too, with 'netsh interface " +
 		f.String() + " add route " + everything(f) + " \"" + l.Interface + "\" GATEWAY'"
 }
 
-func everything(f uplink.Family) string {
-	if f == uplink.IPv4 {
+func everything(f machine.Family) string {
+	if f == machine.IPv4 {
 		return "0.0.0.0/0"
 	}
 	return "::/0"
@@ -152,7 +152,7 @@ func setMTU(name string) []string {
 // quote: an interface's name cannot have quotes in it.
 func quote(name string) string { return `"` + name + `"` }
 
-func (e *examination) passBinding(l *line, f uplink.Family) {
+func (e *examination) passBinding(l *line, f machine.Family) {
 	l.pass(CheckBind, f, "a socket can be tied to %s and %s", l.Interface, l.source[f])
 }
 

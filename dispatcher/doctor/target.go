@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -73,7 +74,7 @@ func (e *examination) visit(ctx context.Context, l *line, t Target, addrs []neti
 	for _, f := range families {
 		for _, a := range addrs {
 			a = a.Unmap()
-			if l.source[f].IsValid() && uplink.FamilyOf(a) == f {
+			if l.source[f].IsValid() && machine.FamilyOf(a) == f {
 				e.connect(ctx, l, f, t, netip.AddrPortFrom(a, t.Port))
 				visited = true
 				break
@@ -86,7 +87,7 @@ func (e *examination) visit(ctx context.Context, l *line, t Target, addrs []neti
 }
 
 // connect makes one connection and proves which way it went.
-func (e *examination) connect(ctx context.Context, l *line, f uplink.Family, t Target, to netip.AddrPort) {
+func (e *examination) connect(ctx context.Context, l *line, f machine.Family, t Target, to netip.AddrPort) {
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
 	p := &Passage{Target: t.String(), Destination: to.String(), Sent: -1}

@@ -13,14 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
-func loopbackTable() *uplink.Table {
-	return &uplink.Table{List: func() ([]uplink.Interface, error) {
-		return []uplink.Interface{{
-			Index: 1, Name: "lo", Kind: uplink.KindLoopback, Up: true,
-			Addresses: []uplink.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}},
+func loopbackTable() *machine.Table {
+	return &machine.Table{List: func() ([]machine.Interface, error) {
+		return []machine.Interface{{
+			Index: 1, Name: "lo", Kind: machine.KindLoopback, Up: true,
+			Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}},
 		}}, nil
 	}}
 }
@@ -276,10 +277,10 @@ func TestKernelEndsACheck(t *testing.T) {
 	}
 	table := loopbackTable()
 	list := table.List
-	table.List = func() ([]uplink.Interface, error) {
+	table.List = func() ([]machine.Interface, error) {
 		all, err := list()
 		if routed.Load() {
-			all[0].DefaultRoutes = []uplink.DefaultRoute{{Family: uplink.IPv4, Gateway: netip.MustParseAddr("127.0.0.2")}}
+			all[0].DefaultRoutes = []machine.DefaultRoute{{Family: uplink.IPv4, Gateway: netip.MustParseAddr("127.0.0.2")}}
 		}
 		return all, err
 	}

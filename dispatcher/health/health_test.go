@@ -12,21 +12,22 @@ import (
 
 	"go.uber.org/goleak"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // noLines are three uplinks on interfaces that do not exist: a check of one fails before anything is sent.
-func noLines(t *testing.T) (*uplink.Set, *uplink.Table) {
+func noLines(t *testing.T) (*uplink.Set, *machine.Table) {
 	t.Helper()
-	table := &uplink.Table{List: func() ([]uplink.Interface, error) {
-		var all []uplink.Interface
+	table := &machine.Table{List: func() ([]machine.Interface, error) {
+		var all []machine.Interface
 		for n, prefix := range []string{"198.51.100.2/24", "203.0.113.2/24", "100.64.2.2/24"} {
-			all = append(all, uplink.Interface{
+			all = append(all, machine.Interface{
 				Index: 4000 + n, Name: fmt.Sprintf("nowhere%d", n), Up: true,
-				Addresses:     []uplink.Address{{Prefix: netip.MustParsePrefix(prefix)}},
-				DefaultRoutes: []uplink.DefaultRoute{{Family: uplink.IPv4, Gateway: netip.MustParsePrefix(prefix).Addr().Next()}},
+				Addresses:     []machine.Address{{Prefix: netip.MustParsePrefix(prefix)}},
+				DefaultRoutes: []machine.DefaultRoute{{Family: uplink.IPv4, Gateway: netip.MustParsePrefix(prefix).Addr().Next()}},
 			})
 		}
 		return all, nil
@@ -359,8 +360,8 @@ func TestKernel(t *testing.T) {
 	t.Parallel()
 	set, table := noLines(t)
 	list := table.List
-	change := func(with func([]uplink.Interface)) *uplink.View {
-		table.List = func() ([]uplink.Interface, error) {
+	change := func(with func([]machine.Interface)) *uplink.View {
+		table.List = func() ([]machine.Interface, error) {
 			all, err := list()
 			with(all)
 			return all, err
@@ -374,17 +375,17 @@ func TestKernel(t *testing.T) {
 	}
 	b := watch(t, set)
 	b.avoids("at first")
-	b.Kernel(change(func(all []uplink.Interface) { all[1].Up = false }))
+	b.Kernel(change(func(all []machine.Interface) { all[1].Up = false }))
 	b.avoids("the link is down", 1)
 	if s := b.Statuses()[1]; s.State != Down || s.Reason != "the link is down" {
 		t.Errorf("status %+v", s)
 	}
 	b.report(1, destinationA, uplink.NoFailure) // from before
 	b.avoids("late news", 1)
-	b.Kernel(change(func([]uplink.Interface) {}))
+	b.Kernel(change(func([]machine.Interface) {}))
 	b.avoids("the link is up again, and nothing can be checked")
 
-	b.Kernel(change(func(all []uplink.Interface) { all[0].DefaultRoutes = nil }))
+	b.Kernel(change(func(all []machine.Interface) { all[0].DefaultRoutes = nil }))
 	b.avoids("the default route is gone", 0)
 	if s := b.Statuses()[0]; !strings.Contains(s.Reason, "default route") {
 		t.Errorf("status %+v", s)
@@ -401,7 +402,7 @@ func TestKernelBringsALineBack(t *testing.T) {
 	b := watch(t, set)
 	b.report(2, destinationB, uplink.NoFailure)
 	for _, there := range []bool{false, true} {
-		table.List = func() ([]uplink.Interface, error) {
+		table.List = func() ([]machine.Interface, error) {
 			all, err := list()
 			if !there {
 				all[1].Addresses = nil

@@ -79,7 +79,7 @@ func (u *Uplink) withLine(dst netip.Addr, dial func(*Line, netip.Addr) error) er
 			}
 			err = &UnavailableError{Uplink: u.Name(), Family: family, Reason: reason}
 		}
-		if err == nil || retried || !outdated(err) || time.Since(view.reading.at) < staleAfter {
+		if err == nil || retried || !outdated(err) || time.Since(view.reading.At) < staleAfter {
 			return err
 		}
 		u.set.Invalidate()

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/testdata/netlab"
 )
 
@@ -28,7 +29,7 @@ func lines(t *testing.T, args ...string) []*Uplink {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSet(new(Table), specs)
+	s, err := NewSet(new(machine.Table), specs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,39 +1,20 @@
-// Package uplink is one line out of the machine: what the user calls it, the interface and the source addresses it
-// stands for at the moment, and connections that leave by it and by no other.
 package uplink
 
-import "net/netip"
+import (
+	"net/netip"
 
-// Family is a set of IP families; a single address has exactly one.
-type Family uint8
+	"dispatch/dispatcher/machine"
+)
+
+// Family is a set of IP families, as the machine package has it: who only deals with lines need not know that one.
+type Family = machine.Family
 
 // The two families, and both.
 const (
-	IPv4 Family = 1 << iota
-	IPv6
-	Both = IPv4 | IPv6
+	IPv4 = machine.IPv4
+	IPv6 = machine.IPv6
+	Both = machine.Both
 )
 
 // FamilyOf returns the family of a; IPv4-mapped IPv6 addresses are IPv4. An invalid address has none.
-func FamilyOf(a netip.Addr) Family {
-	switch {
-	case a.Is4(), a.Is4In6():
-		return IPv4
-	case a.IsValid():
-		return IPv6
-	}
-	return 0
-}
-
-// String names the set: "ipv4", "ipv6", "ipv4+ipv6" or "none".
-func (f Family) String() string {
-	switch f {
-	case IPv4:
-		return "ipv4"
-	case IPv6:
-		return "ipv6"
-	case Both:
-		return "ipv4+ipv6"
-	}
-	return "none"
-}
+func FamilyOf(a netip.Addr) Family { return machine.FamilyOf(a) }

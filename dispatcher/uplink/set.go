@@ -3,11 +3,12 @@ package uplink
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"dispatch/dispatcher/machine"
 )
 
 // MaxUplinks bounds a Set, so that a set of lines fits a machine word.
@@ -44,14 +45,14 @@ func (u *Uplink) ObserveConnect(took time.Duration) { u.times.observe(took) }
 
 // Set is the uplinks of one gateway, in the order the user gave.
 type Set struct {
-	table   *Table
+	table   *machine.Table
 	uplinks []*Uplink
 	view    atomic.Pointer[View]
 }
 
 // NewSet makes the uplinks for specs. Each must name something the machine has now, be it down or without an
 // address: the error for one that does not lists what exists.
-func NewSet(table *Table, specs []Spec) (*Set, error) {
+func NewSet(table *machine.Table, specs []Spec) (*Set, error) {
 	if len(specs) == 0 {
 		return nil, errors.New("no uplink: give at least one interface or local address; see 'dispatch list'")
 	}
@@ -81,14 +82,14 @@ func (s *Set) Invalidate() { s.table.Invalidate() }
 
 // View returns what the uplinks stand for now.
 func (s *Set) View() (*View, error) {
-	r, err := s.table.read()
+	r, err := s.table.Read()
 	if err != nil {
 		return nil, err
 	}
 	return s.viewOf(r), nil
 }
 
-func (s *Set) viewOf(r *reading) *View {
+func (s *Set) viewOf(r *machine.Reading) *View {
 	if v := s.view.Load(); v != nil && v.reading == r {
 		return v
 	}
@@ -98,7 +99,7 @@ func (s *Set) viewOf(r *reading) *View {
 }
 
 // find returns the interface that spec stands for, nil when there is none.
-func find(interfaces []Interface, spec Spec) *Interface {
+func find(interfaces []machine.Interface, spec Spec) *machine.Interface {
 	for n := range interfaces {
 		i := &interfaces[n]
 		if !spec.Addr.IsValid() {
@@ -107,24 +108,15 @@ func find(interfaces []Interface, spec Spec) *Interface {
 			}
 			continue
 		}
-		if _, ok := i.address(spec.Addr); ok {
+		if _, ok := i.Address(spec.Addr); ok {
 			return i
 		}
 	}
 	return nil
 }
 
-func (i *Interface) address(addr netip.Addr) (Address, bool) {
-	for _, a := range i.Addresses {
-		if a.Prefix.Addr() == addr {
-			return a, true
-		}
-	}
-	return Address{}, false
-}
-
 // describe lists interfaces and addresses for an error text.
-func describe(interfaces []Interface) string {
+func describe(interfaces []machine.Interface) string {
 	if len(interfaces) == 0 {
 		return "no network interface"
 	}

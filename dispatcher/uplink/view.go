@@ -3,6 +3,8 @@ package uplink
 import (
 	"fmt"
 	"net/netip"
+
+	"dispatch/dispatcher/machine"
 )
 
 // View is what the uplinks of a Set stand for in one reading of the interfaces. It is never changed.
@@ -10,7 +12,7 @@ type View struct {
 	// Lines has one entry an uplink, in the Set's order.
 	Lines []Line
 
-	reading *reading
+	reading *machine.Reading
 	own     map[netip.Addr]struct{}
 	onLink  []onLink
 }
@@ -98,7 +100,7 @@ func (v *View) lacks(other *View) bool {
 	return false
 }
 
-func newView(r *reading, uplinks []*Uplink) *View {
+func newView(r *machine.Reading, uplinks []*Uplink) *View {
 	v := &View{
 		Lines:   make([]Line, len(uplinks)),
 		reading: r,
@@ -106,13 +108,13 @@ func newView(r *reading, uplinks []*Uplink) *View {
 	}
 	linesOf := make(map[int]uint64) // by interface index
 	for n, u := range uplinks {
-		v.Lines[n] = resolve(r.interfaces, u)
+		v.Lines[n] = resolve(r.Interfaces, u)
 		if v.Lines[n].Index != 0 {
 			linesOf[v.Lines[n].Index] |= 1 << n
 		}
 	}
-	for n := range r.interfaces {
-		i := &r.interfaces[n]
+	for n := range r.Interfaces {
+		i := &r.Interfaces[n]
 		for _, a := range i.Addresses {
 			v.own[a.Prefix.Addr()] = struct{}{}
 			// A host route is no network, and 0.0.0.0/0 on a tunnel's address is no neighbourhood.
@@ -124,7 +126,7 @@ func newView(r *reading, uplinks []*Uplink) *View {
 	return v
 }
 
-func resolve(interfaces []Interface, u *Uplink) Line {
+func resolve(interfaces []machine.Interface, u *Uplink) Line {
 	l := Line{Uplink: u}
 	i := find(interfaces, u.Spec)
 	if i == nil {
@@ -147,7 +149,7 @@ func resolve(interfaces []Interface, u *Uplink) Line {
 	if !u.Spec.Addr.IsValid() {
 		l.source4, l.source6 = i.Source(IPv4), i.Source(IPv6)
 	} else {
-		a, _ := i.address(u.Spec.Addr)
+		a, _ := i.Address(u.Spec.Addr)
 		if ok, why := a.Usable(); !ok {
 			l.Problem = "the address is " + why
 			return l
@@ -165,7 +167,7 @@ func resolve(interfaces []Interface, u *Uplink) Line {
 		l.Families |= IPv6
 	}
 	if l.Families == 0 {
-		if l.Problem = whyNot(i); l.Problem == "" {
+		if l.Problem = i.Unusable(); l.Problem == "" {
 			l.Problem = "no usable address"
 		}
 	}

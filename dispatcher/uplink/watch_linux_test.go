@@ -5,17 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/testdata/netlab"
 )
+
+// pause is that between two readings of machine.Table.Watch.
+const pause = 50 * time.Millisecond
 
 // labWatch is a watch of real interfaces. A View is old after a minute then, and read anew every half a minute: what
 // is seen within 5 s was seen for its event.
@@ -36,12 +39,12 @@ type call struct {
 func watchLab(t *testing.T, names ...string) *labWatch {
 	t.Helper()
 	w := &labWatch{t: t, calls: make(chan call, 10000)}
-	s := set(t, func() ([]Interface, error) {
+	s := set(t, func() ([]machine.Interface, error) {
 		begun := time.Now()
 		defer func() { w.took.Add(int64(time.Since(begun))) }()
 		w.reads.Add(1)
 		w.last.Store(begun.UnixNano())
-		return Interfaces()
+		return machine.Interfaces()
 	}, names...)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -117,6 +120,17 @@ func (w *labWatch) sees(what string, change func(), name string, holds func(*Lin
 	}
 }
 
+// network reads an address with its prefix length as netlink takes it.
+func network(t *testing.T, s string) *net.IPNet {
+	t.Helper()
+	addr, n, err := net.ParseCIDR(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.IP = addr
+	return n
+}
+
 func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 func TestWatchSeesEachChange(t *testing.T) {
@@ -160,13 +174,26 @@ func TestWatchSeesEachChange(t *testing.T) {
 // A phone's tether is a new interface of the same name each time, and the phone gives another address.
 func TestWatchSeesAnotherInterfaceOfTheSameName(t *testing.T) {
 	netlab.New(t, netlab.Config{Uplinks: make([]netlab.Uplink, 1)})
-	n := &testNetwork{t: t}
-	plug := func(addr string) { n.line("usb0", addr+"/24") }
-	unplug := func() {
-		if l, err := netlink.LinkByName("usb0"); n.must(err) {
-			n.must(netlink.LinkDel(l))
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
+	link := func(name string) netlink.Link {
+		l, err := netlink.LinkByName(name)
+		must(err)
+		return l
+	}
+	plug := func(addr string) {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "usb0"
+		must(netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "phone"}))
+		must(netlink.LinkSetUp(link("phone")))
+		must(netlink.LinkSetUp(link("usb0")))
+		must(netlink.AddrAdd(link("usb0"), &netlink.Addr{IPNet: network(t, addr+"/24")}))
+	}
+	unplug := func() { must(netlink.LinkDel(link("usb0"))) }
 	plug("192.0.2.7")
 	w := watchLab(t, "wan1", "usb0")
 	for _, addr := range []string{"192.0.2.8", "192.0.2.9"} {
@@ -177,9 +204,6 @@ func TestWatchSeesAnotherInterfaceOfTheSameName(t *testing.T) {
 		}, "usb0", func(l *Line) bool { return l.Index != old && l.Source(IPv4).String() == addr })
 	}
 	unplug()
-	if err := errors.Join(n.failed...); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // A default route that only a rule leads to, in a table of its own, makes a line routed.
@@ -193,7 +217,7 @@ func TestLineIsRoutedByRule(t *testing.T) {
 		t.Errorf("without default routes: routed for %s", got)
 	}
 	rule := netlink.NewRule()
-	rule.Priority, rule.Table, rule.Src = 77, 4242, (&testNetwork{t: t}).prefix(lab.Uplink(1).IPv4.Addr().String()+"/32")
+	rule.Priority, rule.Table, rule.Src = 77, 4242, network(t, lab.Uplink(1).IPv4.Addr().String()+"/32")
 	link, err := netlink.LinkByName("wan2")
 	if err != nil {
 		t.Fatal(err)
@@ -235,10 +259,9 @@ func TestWatchBoundsReadingsInABurst(t *testing.T) {
 			ms(time.Duration((w.took.Load()-used)/int64(max(readings, 1)))))
 		return readings, took
 	}
-	n := &testNetwork{t: t}
 	gateway := lab.Uplink(0).Gateway4.AsSlice()
 	if readings, _ := churn("routes to networks", func(at int) *netlink.Route {
-		return &netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway, Dst: n.prefix(fmt.Sprintf("192.%d.%d.0/24", at/250, at%250))}
+		return &netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway, Dst: network(t, fmt.Sprintf("192.%d.%d.0/24", at/250, at%250))}
 	}); readings > 0 {
 		t.Errorf("%d readings for routes that are nobody's default", readings)
 	}
@@ -252,155 +275,4 @@ func TestWatchBoundsReadingsInABurst(t *testing.T) {
 		t.Errorf("changed was called %d times for what no line uses", len(w.calls))
 	}
 	w.sees("default route removed after that", func() { lab.SetDefault4(1, false) }, "wan2", func(l *Line) bool { return l.Routed == IPv6 })
-}
-
-// overflow makes more events than the source's smallest buffer takes.
-func overflow(t *testing.T) {
-	t.Helper()
-	for at := range 200 {
-		a := &netlink.Addr{IPNet: (&testNetwork{t: t}).prefix(fmt.Sprintf("192.0.2.%d/32", at+1))}
-		link, err := netlink.LinkByName("wan1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(netlink.AddrAdd(link, a), netlink.AddrDel(link, a)); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestEventsOverflow(t *testing.T) {
-	lab := netlab.New(t, netlab.Config{Uplinks: make([]netlab.Uplink, 1)})
-	source, err := openEvents()
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := source.(*socketEvents)
-	t.Cleanup(func() {
-		if err := e.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	expect := func(want bool, when string, atMost time.Duration) {
-		t.Helper()
-		got, err := e.wait(t.Context(), atMost)
-		if err != nil || got != want {
-			t.Fatalf("%s: got %t, %v; want %t", when, got, err, want)
-		}
-	}
-	control := func(do func(fd int) error) {
-		t.Helper()
-		if err := e.raw.Control(func(fd uintptr) { err = do(int(fd)) }); err != nil {
-			t.Fatal(err)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	control(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1) })
-	expect(false, "before any event", 0)
-
-	overflow(t)
-	control(func(fd int) error { // the kernel does drop events here, and says so
-		for datagrams := 0; ; datagrams++ {
-			switch _, err := unix.Read(fd, make([]byte, 64)); {
-			case errors.Is(err, unix.ENOBUFS):
-				return nil
-			case err != nil:
-				return fmt.Errorf("after %d datagrams: %w", datagrams, err)
-			}
-		}
-	})
-	for range 3 {
-		overflow(t)
-		expect(true, "after an overflow", 0)
-		expect(false, "after an overflow that was told", 0)
-		lab.SetDefault4(0, false) // it is not deaf now
-		expect(true, "after an event", time.Second)
-		lab.SetDefault4(0, true)
-		expect(true, "after an event", time.Second)
-		expect(false, "after an event that was told", 0)
-	}
-
-	// The watch goes on too, and without a warning.
-	var warnings strings.Builder
-	s := set(t, nil, "wan1")
-	w := &watcher{set: s, log: slog.New(slog.NewTextHandler(&warnings, nil))}
-	calls := make(chan *View, 100)
-	w.changed = func(v *View) { calls <- v }
-	tiny, err := openEvents()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tiny.(*socketEvents).raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.follow(tiny)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.run(ctx)
-	}()
-	<-calls
-	overflow(t)
-	lab.SetDefault4(0, false)
-	for deadline := time.After(time.Second); ; {
-		select {
-		case v := <-calls:
-			if v.Lines[0].Routed != IPv6 {
-				continue
-			}
-		case <-deadline:
-			t.Error("the change at the end of the burst was not seen within a second")
-		}
-		break
-	}
-	cancel()
-	<-done
-	if warnings.Len() > 0 {
-		t.Errorf("warned: %s", &warnings)
-	}
-}
-
-// A closed socket is a dead source: the watch warns and polls.
-func TestWatchSurvivesItsSocket(t *testing.T) {
-	lab := netlab.New(t, netlab.Config{Uplinks: make([]netlab.Uplink, 1)})
-	source, err := openEvents()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := source.close(); err != nil {
-		t.Fatal(err)
-	}
-	var warnings strings.Builder
-	calls := make(chan *View, 100)
-	w := &watcher{set: set(t, nil, "wan1"), log: slog.New(slog.NewTextHandler(&warnings, nil)), changed: func(v *View) { calls <- v }}
-	w.follow(source)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.run(ctx)
-	}()
-	<-calls
-	lab.ClientLink(0, false)
-	select {
-	case v := <-calls:
-		if v.Lines[0].Families != 0 {
-			t.Errorf("told %+v", v.Lines[0])
-		}
-	case <-time.After(5 * time.Second):
-		t.Error("the link that went down was not seen")
-	}
-	cancel()
-	<-done
-	if n := strings.Count(warnings.String(), "cannot follow"); n != 1 {
-		t.Errorf("%d warnings: %s", n, &warnings)
-	}
 }

@@ -1,325 +1,39 @@
 package uplink
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"log/slog"
-	"slices"
-	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
+
+	"dispatch/dispatcher/machine"
 )
 
-// changingMachine is machine() at work: its parts that a test changes, and the readings that are made of it.
-type changingMachine struct {
-	source   atomic.Value // the address of eth0, as a prefix
-	former   atomic.Bool  // it has an old one, too
-	failure  atomic.Pointer[error]
-	takes    time.Duration // what a reading takes
-	readings atomic.Int32
-}
-
-func (m *changingMachine) list() ([]Interface, error) {
-	m.readings.Add(1)
-	time.Sleep(m.takes)
-	if err := m.failure.Load(); err != nil {
-		return nil, *err
-	}
-	list := machine()
-	list[1].Addresses = []Address{address(m.source.Load().(string))}
-	if m.former.Load() {
-		old := address("198.51.100.77/24")
-		old.Deprecated = true
-		list[1].Addresses = append(list[1].Addresses, old)
-	}
-	return list, nil
-}
-
-// bell is an event source that tests ring.
-type bell struct {
-	rung   chan struct{}
-	death  chan error
-	closed atomic.Bool
-}
-
-func (b *bell) ring() {
-	select {
-	case b.rung <- struct{}{}:
-	default:
-	}
-}
-
-func (b *bell) wait(ctx context.Context, atMost time.Duration) (bool, error) {
-	if len(b.rung) > 0 {
-		atMost = time.Hour
-	}
-	select {
-	case <-b.rung:
-		return true, nil
-	case err := <-b.death:
-		return false, err
-	case <-ctx.Done():
-	case <-time.After(atMost):
-	}
-	return false, nil
-}
-
-func (b *bell) close() error {
-	b.closed.Store(true)
-	return nil
-}
-
-// watched is a watch of eth0 in a bubble of synctest, so all times are exact.
-type watched struct {
-	*changingMachine
-	*bell
-	set   *Set
-	views chan *View // with room for all that a test makes
-	log   bytes.Buffer
-	end   func() // ends the watch and waits for it
-}
-
-func watch(t *testing.T, m *changingMachine) *watched {
-	t.Helper()
-	m.source.Store("198.51.100.2/24")
-	w := &watched{
-		changingMachine: m,
-		bell:            &bell{rung: make(chan struct{}, 1), death: make(chan error, 1)},
-		set:             set(t, m.list, "eth0"),
-		views:           make(chan *View, 1000),
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		watcher := watcher{set: w.set, log: slog.New(slog.NewTextHandler(&w.log, nil)), changed: func(v *View) { w.views <- v }}
-		watcher.follow(w.bell)
-		watcher.run(ctx)
-	}()
-	w.end = func() {
-		cancel()
-		<-done
-		if !w.closed.Load() || w.set.table.watched.Load() != 0 {
-			t.Error("the watch has ended and its source is not closed, or the table still thinks it is watched")
-		}
-	}
-	t.Cleanup(w.end)
-	time.Sleep(time.Second) // the first readings
-	w.expect(t, "198.51.100.2")
-	m.readings.Store(0)
-	return w
-}
-
-// expect takes the next View, which must be there, and no other.
-func (w *watched) expect(t *testing.T, source string) {
-	t.Helper()
-	synctest.Wait()
-	if len(w.views) != 1 {
-		t.Fatalf("changed was called %d times, want 1", len(w.views))
-	}
-	got := <-w.views
-	if a := got.Lines[0].Source(IPv4).String(); a != source {
-		t.Errorf("changed was told %s, want %s", a, source)
-	}
-	if v, err := w.set.View(); err != nil || !slices.Equal(v.Lines, got.Lines) {
-		t.Errorf("View is not what changed was told: %+v, %v", v, err)
-	}
-}
-
-func (w *watched) expectNone(t *testing.T) {
-	t.Helper()
-	synctest.Wait()
-	if n := len(w.views); n != 0 {
-		t.Errorf("changed was called %d times for nothing", n)
-	}
-}
-
-func TestWatchActsAtTheFirstEventAndOnceMoreAfterTheLast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, new(changingMachine))
-		w.source.Store("198.51.100.3/24")
-		w.ring()
-		time.Sleep(gather)
-		w.expect(t, "198.51.100.3")
-
-		// The kernel announced a change before it made it.
-		time.Sleep(pause / 2)
-		w.source.Store("198.51.100.4/24")
-		time.Sleep(pause / 2)
-		w.expect(t, "198.51.100.4")
-		if n := w.readings.Load(); n != 2 {
-			t.Errorf("%d readings for one event, want 2", n)
-		}
-
-		// An event that changes nothing here.
-		w.ring()
-		time.Sleep(time.Second)
-		w.expectNone(t)
-	})
-}
-
-// Connections may have left from an address that is no line's source any more: its end is told, too.
-func TestWatchTellsOfAnAddressThatGoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, new(changingMachine))
-		for range 2 {
-			w.former.Store(true)
-			w.ring()
-			time.Sleep(time.Second)
-			w.expectNone(t) // that it came concerns nobody
-			w.former.Store(false)
-			w.ring()
-			time.Sleep(time.Second)
-			w.expect(t, "198.51.100.2")
-		}
-	})
-}
-
-func TestWatchBoundsReadings(t *testing.T) {
-	for name, c := range map[string]struct{ takes, apart time.Duration }{
-		"quick":    {time.Millisecond, 50 * time.Millisecond},
-		"slow":     {40 * time.Millisecond, 200 * time.Millisecond},
-		"hopeless": {700 * time.Millisecond, time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := watch(t, &changingMachine{takes: c.takes})
-				for range 10000 {
-					w.ring()
-					time.Sleep(time.Millisecond)
-				}
-				w.source.Store("198.51.100.9/24")
-				w.ring()
-				time.Sleep(4 * time.Second)
-				n := w.readings.Load()
-				t.Logf("%d readings of %s in 10 s of an event each millisecond", n, c.takes)
-				// One at the first event, one after the last, and one that had begun by then.
-				want := int32(10 * time.Second / (c.takes + c.apart))
-				if n > want+3 || n < want {
-					t.Errorf("%d readings, want %d and up to 3 more", n, want)
-				}
-				w.expect(t, "198.51.100.9")
-			})
-		})
-	}
-}
-
-// While there is a watch, and nothing happens, no dial reads.
-func TestWatchTakesReadingOffTheDialPath(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, new(changingMachine))
-		const hours = 3600 * 3
-		for range hours {
-			if _, err := w.set.View(); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Second)
-		}
-		if n, want := w.readings.Load(), int32(hours/quietReread.Seconds()); n > want {
-			t.Errorf("%d readings in 3 hours, want %d", n, want)
-		}
-		w.expectNone(t)
-
-		// What has no event is still found.
-		w.source.Store("198.51.100.3/24")
-		time.Sleep(quietReread)
-		w.expect(t, "198.51.100.3")
-
-		// A failed attempt does not wait for one either.
-		w.source.Store("198.51.100.4/24")
-		w.set.Invalidate()
-		if v, err := w.set.View(); err != nil || v.Lines[0].Source(IPv4).String() != "198.51.100.4" {
-			t.Errorf("after Invalidate: %+v, %v", v, err)
-		}
-	})
-}
-
-func TestWatchSurvivesItsSource(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, new(changingMachine))
-		w.death <- errors.New("boom")
-		time.Sleep(time.Second)
-		if !w.closed.Load() || w.set.table.watched.Load() != 0 {
-			t.Error("the dead source is not closed, or the table still relies on it")
-		}
-		for n := range 20 {
-			source := []string{"198.51.100.3", "198.51.100.4"}[n%2]
-			w.source.Store(source + "/24")
-			time.Sleep(tableTTL)
-			w.expect(t, source)
-		}
-		w.end()
-		if n := strings.Count(w.log.String(), "\n"); n != 1 || !strings.Contains(w.log.String(), "boom") {
-			t.Errorf("want one warning that tells the cause, got:\n%s", w.log.String())
-		}
-	})
-}
-
-func TestWatchSurvivesReadingsThatFail(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, new(changingMachine))
-		boom := errors.New("boom")
-		w.failure.Store(&boom)
-		w.source.Store("198.51.100.3/24")
-		w.ring()
-		for range 30 {
-			time.Sleep(time.Second)
-			if v, err := w.set.View(); err != nil || v.Lines[0].Source(IPv4).String() != "198.51.100.2" {
-				t.Fatalf("the last View does not stand: %+v, %v", v, err)
-			}
-		}
-		w.expectNone(t)
-		w.failure.Store(nil)
-		time.Sleep(tableTTL)
-		w.expect(t, "198.51.100.3") // without another event
-		w.end()
-		if n := strings.Count(w.log.String(), "\n"); n != 1 || !strings.Contains(w.log.String(), "boom") {
-			t.Errorf("want one warning that tells the cause, got:\n%s", w.log.String())
-		}
-	})
-}
-
-// The system's own source, whatever it is here: the watch begins with what there is, and ends with its context.
-func TestWatchBeginsAndEnds(t *testing.T) {
-	table := new(Table)
-	interfaces, err := table.Interfaces()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := NewSet(table, []Spec{{Name: interfaces[0].Name, Weight: 1}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	told := false
-	s.Watch(ctx, slog.New(slog.NewTextHandler(t.Output(), nil)), func(v *View) {
-		told = true
-		if v.Lines[0].Device != interfaces[0].Name {
-			t.Errorf("told %+v", v.Lines[0])
-		}
-		cancel()
-	})
-	if !told {
-		t.Error("not told what there is at the beginning")
-	}
-	s.Watch(ctx, slog.New(slog.DiscardHandler), nil)
-}
-
-func TestLineIsRouted(t *testing.T) {
+// A View is told when a line differs from the one before. Connections may have left from an address that is no line's
+// source any more: its end is told, too.
+func TestWatchTellsOfLinesAndOfAddressesThatGo(t *testing.T) {
 	t.Parallel()
-	m := machine()
-	m[2].DefaultRoutes = append(m[2].DefaultRoutes, via(IPv6, "fe80::1"))
-	v, err := set(t, fixed(m), "eth0", "wlan0", "tun0", "203.0.113.7", "usb0").View()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n, want := range []Family{Both, Both, 0, Both, IPv4} {
-		if got := v.Lines[n].Routed; got != want {
-			t.Errorf("%s: routed for %s, want %s", v.Lines[n].Uplink.Name(), got, want)
+	told := 0
+	w := &watcher{set: set(t, fixed(laptop()), "eth0"), changed: func(*View) { told++ }}
+	former := address("198.51.100.77/24")
+	former.Deprecated = true
+	withFormer, otherSource, otherLine := laptop(), laptop(), laptop()
+	withFormer[1].Addresses = append(withFormer[1].Addresses, former)
+	otherSource[1].Addresses[1] = address("198.51.100.3/24")
+	otherLine[2].Up = false
+	for _, c := range []struct {
+		what       string
+		interfaces []machine.Interface
+		want       int // calls
+	}{
+		{"the first reading", laptop(), 1},
+		{"the same again", laptop(), 0},
+		{"an address more, which concerns nobody", withFormer, 0},
+		{"that address gone", laptop(), 1},
+		{"an interface that is no line", otherLine, 0},
+		{"another source", otherSource, 1},
+	} {
+		told = 0
+		w.take(&machine.Reading{Interfaces: c.interfaces})
+		if told != c.want {
+			t.Errorf("%s: told %d times, want %d", c.what, told, c.want)
 		}
 	}
 }

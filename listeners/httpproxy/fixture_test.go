@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"dispatch/dispatcher"
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 	"dispatch/listeners"
 )
@@ -107,10 +108,10 @@ func (f *fixture) close() {
 // deadEnd is a machine with loopback and an uplink whose addresses are for documentation.
 func deadEnd(t testing.TB) *uplink.Set {
 	t.Helper()
-	table := &uplink.Table{List: func() ([]uplink.Interface, error) {
-		return []uplink.Interface{
-			{Index: 1, Name: "lo", Kind: uplink.KindLoopback, Up: true, Addresses: []uplink.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}}},
-			{Index: 2, Name: "nowhere", Addresses: []uplink.Address{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}}},
+	table := &machine.Table{List: func() ([]machine.Interface, error) {
+		return []machine.Interface{
+			{Index: 1, Name: "lo", Kind: machine.KindLoopback, Up: true, Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}}},
+			{Index: 2, Name: "nowhere", Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}}},
 		}, nil
 	}}
 	specs, err := uplink.ParseSpecs([]string{"nowhere"})

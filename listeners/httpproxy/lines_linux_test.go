@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 	"dispatch/testdata/netlab"
 )
@@ -55,7 +56,7 @@ func newShop(t *testing.T, weights ...string) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := uplink.NewSet(new(uplink.Table), specs)
+	set, err := uplink.NewSet(new(machine.Table), specs)
 	if err != nil {
 		t.Fatal(err)
 	}

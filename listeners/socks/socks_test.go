@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"dispatch/dispatcher"
+	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
 	"dispatch/listeners"
 )
@@ -95,10 +96,10 @@ func (r *records) wait(t *testing.T, n int, text string) {
 // gateway is a real dispatcher on loopback, where all destinations are direct.
 func gateway(t testing.TB, log *slog.Logger) *dispatcher.Dispatcher {
 	t.Helper()
-	table := &uplink.Table{List: func() ([]uplink.Interface, error) {
-		return []uplink.Interface{{
-			Index: 1, Name: "lo", Kind: uplink.KindLoopback, Up: true,
-			Addresses: []uplink.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}},
+	table := &machine.Table{List: func() ([]machine.Interface, error) {
+		return []machine.Interface{{
+			Index: 1, Name: "lo", Kind: machine.KindLoopback, Up: true,
+			Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}},
 		}}, nil
 	}}
 	set, err := uplink.NewSet(table, []uplink.Spec{{Name: "lo", Weight: 1}})

@@ -1,6 +1,6 @@
 //go:build !linux && !windows && !darwin && !freebsd
 
-package uplink
+package machine
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package uplink
+package machine
 
 import (
 	"context"

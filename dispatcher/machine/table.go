@@ -1,4 +1,4 @@
-package uplink
+package machine
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ const (
 )
 
 // Table is the machine's interfaces, read anew when the last reading is older than a second or was invalidated;
-// while a Set's Watch follows the OS's events, when those say so. When the OS cannot be asked, the last reading serves
+// while Watch follows the OS's events, when those say so. When the OS cannot be asked, the last reading serves
 // on, and the OS is asked again a second later: what is tied to an interface or address that has gone fails by itself.
 // The zero value is ready to use. All methods are safe for concurrent use.
 type Table struct {
@@ -26,19 +26,22 @@ type Table struct {
 	List func() ([]Interface, error)
 
 	mu      sync.Mutex // held while reading
-	current atomic.Pointer[reading]
+	current atomic.Pointer[Reading]
 	watched atomic.Int32 // the watchers that follow events
 }
 
-// reading is one list of interfaces; its address identifies it, so that what was derived from it can be cached.
-type reading struct {
-	interfaces []Interface
-	at         time.Time
-	stale      atomic.Bool
-	extended   atomic.Int64 // a time.Duration since at: the reading serves until then, for the OS could not be asked
+// Reading is one list of interfaces; its address identifies it, so that what was derived from it can be cached.
+type Reading struct {
+	// Interfaces is shared and must not be changed.
+	Interfaces []Interface
+	// At is when it was made.
+	At time.Time
+
+	stale    atomic.Bool
+	extended atomic.Int64 // a time.Duration since At: the reading serves until then, for the OS could not be asked
 }
 
-func (t *Table) fresh(r *reading) bool {
+func (t *Table) fresh(r *Reading) bool {
 	ttl := tableTTL
 	if t.watched.Load() > 0 {
 		ttl = watchedTTL
@@ -46,18 +49,18 @@ func (t *Table) fresh(r *reading) bool {
 	if r == nil {
 		return false
 	}
-	age := time.Since(r.at)
+	age := time.Since(r.At)
 	return !r.stale.Load() && age < ttl || age < time.Duration(r.extended.Load())
 }
 
 // Interfaces returns the current reading; an error only when there has never been one. The slice is shared and must not
 // be changed.
 func (t *Table) Interfaces() ([]Interface, error) {
-	r, err := t.read()
+	r, err := t.Read()
 	if err != nil {
 		return nil, err
 	}
-	return r.interfaces, nil
+	return r.Interfaces, nil
 }
 
 // Invalidate makes the next use read the interfaces again.
@@ -67,7 +70,8 @@ func (t *Table) Invalidate() {
 	}
 }
 
-func (t *Table) read() (*reading, error) {
+// Read returns the current reading; an error only when there has never been one.
+func (t *Table) Read() (*Reading, error) {
 	r := t.current.Load()
 	if t.fresh(r) {
 		return r, nil
@@ -87,7 +91,7 @@ func (t *Table) read() (*reading, error) {
 	}
 	next, err := t.list()
 	if err != nil && r != nil {
-		r.extended.Store(int64(time.Since(r.at) + tableTTL))
+		r.extended.Store(int64(time.Since(r.At) + tableTTL))
 		return r, nil // Watch tells of the failure
 	}
 	return next, err
@@ -95,14 +99,14 @@ func (t *Table) read() (*reading, error) {
 
 // renew reads the interfaces now, whatever the age of the last reading. That one serves others in the meantime, so
 // that no dial waits; when renew fails it goes on serving until it is old.
-func (t *Table) renew() (*reading, error) {
+func (t *Table) renew() (*Reading, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.list()
 }
 
-// list makes a reading the current one; t.mu is held.
-func (t *Table) list() (*reading, error) {
+// list makes a reading the current one. It must hold mu.
+func (t *Table) list() (*Reading, error) {
 	list := t.List
 	if list == nil {
 		list = Interfaces
@@ -111,7 +115,7 @@ func (t *Table) list() (*reading, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the network interfaces: %w", err)
 	}
-	next := &reading{interfaces: interfaces, at: time.Now()}
+	next := &Reading{Interfaces: interfaces, At: time.Now()}
 	t.current.Store(next)
 	return next, nil
 }

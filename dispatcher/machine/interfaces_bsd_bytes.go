@@ -4,7 +4,7 @@
 // Linux too. Offsets and numbers are those of net/if_media.h, netinet6/in6_var.h and net/route.h, which macOS and
 // FreeBSD share.
 
-package uplink
+package machine
 
 import (
 	"encoding/binary"

@@ -1,6 +1,6 @@
 //go:build darwin || freebsd
 
-package uplink
+package machine
 
 import (
 	"errors"

@@ -1,7 +1,8 @@
-package uplink
+package machine
 
 import (
 	"net/netip"
+	"slices"
 )
 
 // Kind is the sort of link an interface is, where the OS tells.
@@ -64,4 +65,19 @@ func (i *Interface) DefaultRoute(f Family) (DefaultRoute, bool) {
 		}
 	}
 	return DefaultRoute{}, false
+}
+
+// Address returns the entry of one of the interface's addresses.
+func (i *Interface) Address(addr netip.Addr) (Address, bool) {
+	for _, a := range i.Addresses {
+		if a.Prefix.Addr() == addr {
+			return a, true
+		}
+	}
+	return Address{}, false
+}
+
+func (i Interface) equal(o Interface) bool {
+	return i.Index == o.Index && i.Name == o.Name && i.Kind == o.Kind && i.Up == o.Up &&
+		slices.Equal(i.Addresses, o.Addresses) && slices.Equal(i.DefaultRoutes, o.DefaultRoutes)
 }

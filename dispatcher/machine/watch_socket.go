@@ -1,6 +1,6 @@
 //go:build linux || darwin || freebsd
 
-package uplink
+package machine
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package uplink
+package machine
 
 import "net/netip"
 
@@ -52,4 +52,29 @@ func betterSource(a, b Address) bool {
 		return !ula
 	}
 	return a.Temporary && !b.Temporary
+}
+
+// Unusable says why no connection to the internet can leave by the interface, nothing when one can.
+func (i *Interface) Unusable() string {
+	switch {
+	case i.Kind == KindLoopback:
+		return "loopback"
+	case !i.Up:
+		return "down"
+	case i.Source(IPv4).IsValid() || i.Source(IPv6).IsValid():
+		return ""
+	case len(i.Addresses) == 0:
+		return "no address"
+	}
+	for _, a := range i.Addresses {
+		if ok, why := a.Usable(); !ok && why != "link-local" {
+			return "only " + why + " addresses"
+		}
+	}
+	for _, a := range i.Addresses {
+		if isULA(a.Prefix.Addr()) {
+			return "only a unique local address without a default route"
+		}
+	}
+	return "only link-local addresses"
 }

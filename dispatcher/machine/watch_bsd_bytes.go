@@ -1,6 +1,6 @@
 //go:build darwin || freebsd || linux
 
-package uplink
+package machine
 
 import "encoding/binary"
 
