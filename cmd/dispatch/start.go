@@ -138,7 +138,7 @@ func (c *startCommand) Run(ctx context.Context, cli *commands, to terminal) (err
 		return err
 	}
 	if err := printStart(to, g, log.where); err != nil {
-		return err
+		log.logger.Warn("printing failed", "error", err) // to serve does not take a reader
 	}
 	g.warnOfLines(ctx, to)
 	if len(p.specs) == 0 {
