@@ -17,7 +17,7 @@ import (
 )
 
 type startCommand struct {
-	Uplinks []string `arg:"" optional:"" name:"uplink" help:"An interface or a local address, with an optional weight: eth0, eth0@7, 192.0.2.7/3. Without any: every interface that is up and has a default route."`
+	Uplinks []string `arg:"" optional:"" name:"uplink" help:"An interface or a local address, with an optional weight: eth0, eth0@7, 192.0.2.7/3. Without any: every interface that is up and has a default route, tunnels and virtual ones only where there is no other."`
 
 	SOCKS []string `name:"socks" placeholder:"ADDR" help:"Listen for SOCKS here; may be repeated; 'off' for none (default :1080)."`
 	HTTP  []string `name:"http" placeholder:"ADDR" help:"Listen for HTTP proxy clients here; may be repeated; 'off' for none (default :8080)."`

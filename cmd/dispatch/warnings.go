@@ -21,7 +21,7 @@ func word(name string) string {
 	return name
 }
 
-// warnOfLines says which lines will not work, as far as can be seen without asking anybody.
+// warnOfLines says which lines will not work, as far as can be seen without asking anybody, and which go past a VPN.
 func (g *gateway) warnOfLines(ctx context.Context, to terminal) {
 	ctx, cancel := context.WithTimeout(ctx, examineWithin)
 	defer cancel()
@@ -32,14 +32,18 @@ func (g *gateway) warnOfLines(ctx context.Context, to terminal) {
 	}
 	for _, l := range lines {
 		for _, f := range l.Findings {
-			if f.Status != doctor.Fail {
+			if f.Status != doctor.Fail && f.Check != doctor.CheckVPN {
 				continue
 			}
 			family := f.Family
 			if family != "" {
 				family += ": "
 			}
-			g.log.Warn("line will not work", "uplink", l.Uplink, "family", f.Family, "check", f.Check, "problem", f.Text)
+			if f.Status == doctor.Fail {
+				g.log.Warn("line will not work", "uplink", l.Uplink, "family", f.Family, "check", f.Check, "problem", f.Text)
+			} else {
+				g.log.Warn("a VPN owns the default route", "uplink", l.Uplink, "family", f.Family, "check", f.Check, "problem", f.Text)
+			}
 			if _, err := fmt.Fprintf(to.err, "warning: %s: %s%s; 'dispatch doctor %s' tells more\n", l.Uplink, family, f.Text, word(l.Uplink)); err != nil {
 				g.log.Warn("printing failed", "error", err)
 			}

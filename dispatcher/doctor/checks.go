@@ -75,6 +75,8 @@ func (e *examination) examineLink(l *line) bool {
 			what = "join a network"
 		case machine.KindMobile:
 			what = "connect the modem"
+		case machine.KindPPP:
+			what = "dial in"
 		case machine.KindTunnel:
 			what = "connect the VPN"
 		}

@@ -14,7 +14,8 @@ const (
 	KindEthernet Kind = "ethernet"
 	KindWiFi     Kind = "wifi"
 	KindMobile   Kind = "mobile" // a modem
-	KindTunnel   Kind = "tunnel" // what is carried by another link: VPNs (tun, wireguard, gre, utun) and PPP, which may be PPPoE
+	KindPPP      Kind = "ppp"    // PPPoE or dial-up; the OS does not tell them from the VPNs that are made of PPP
+	KindTunnel   Kind = "tunnel" // what is carried by another line: VPNs (tun, wireguard, gre, utun)
 	KindVirtual  Kind = "bridge/virtual"
 	KindLoopback Kind = "loopback"
 )

@@ -57,8 +57,10 @@ func bsdKind(name string, flags net.Flags, m media) Kind {
 		driver = "epair" // its two ends are epair0a and epair0b
 	}
 	switch driver {
-	case "utun", "ipsec", "gif", "stf", "tun", "tap", "gre", "wg", "ovpn", "ppp":
+	case "utun", "ipsec", "gif", "stf", "tun", "tap", "gre", "wg", "ovpn":
 		return KindTunnel
+	case "ppp":
+		return KindPPP
 	case "pdp_ip":
 		return KindMobile
 	case "bridge", "vmenet", "vmnet", "feth", "ap", "awdl", "llw", "p2p", "anpi", // macOS

@@ -34,6 +34,7 @@ func TestBSDMediaAndKind(t *testing.T) {
 		{"awdl0", 0, ifmediareq(0x80, 3), KindVirtual, false},
 		{"p2p0", 0, nil, KindVirtual, false},
 		{"epair0a", 0, ifmediareq(0x20, 3), KindVirtual, false},
+		{"ppp0", net.FlagPointToPoint, nil, KindPPP, false},
 		{"utun3", net.FlagPointToPoint, nil, KindTunnel, false},
 		{"ng0", net.FlagPointToPoint, nil, KindTunnel, false},
 		{"pdp_ip0", net.FlagPointToPoint, nil, KindMobile, false},

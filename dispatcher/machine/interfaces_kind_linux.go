@@ -34,7 +34,9 @@ func (l *link) interfaceKind(sysfs string) Kind {
 			return KindVirtual
 		}
 		return KindTunnel
-	case "ppp", "wireguard", "amneziawg", "ovpn", "ovpn-dco", "xfrm", "vti", "vti6", "gtp", "bareudp",
+	case "ppp":
+		return KindPPP
+	case "wireguard", "amneziawg", "ovpn", "ovpn-dco", "xfrm", "vti", "vti6", "gtp", "bareudp",
 		"ipip", "ip6tnl", "sit", "gre", "gretap", "ip6gre", "ip6gretap", "erspan", "ip6erspan":
 		return KindTunnel
 	}
@@ -59,7 +61,9 @@ func (l *link) hardwareKind(sysfs string) Kind {
 		return KindTunnel
 	case unix.ARPHRD_IEEE80211, unix.ARPHRD_IEEE80211_PRISM, unix.ARPHRD_IEEE80211_RADIOTAP:
 		return KindWiFi
-	case unix.ARPHRD_PPP, unix.ARPHRD_SLIP, unix.ARPHRD_TUNNEL, unix.ARPHRD_TUNNEL6, unix.ARPHRD_SIT, unix.ARPHRD_IPGRE, unix.ARPHRD_IP6GRE:
+	case unix.ARPHRD_PPP, unix.ARPHRD_SLIP:
+		return KindPPP
+	case unix.ARPHRD_TUNNEL, unix.ARPHRD_TUNNEL6, unix.ARPHRD_SIT, unix.ARPHRD_IPGRE, unix.ARPHRD_IP6GRE:
 		return KindTunnel
 	}
 	return KindUnknown

@@ -347,7 +347,7 @@ func TestSoftwareKind(t *testing.T) {
 	for software, want := range map[string]Kind{
 		"bond": KindEthernet, "team": KindEthernet, "vlan": KindEthernet, "macvlan": KindEthernet, "dsa": KindEthernet,
 		"wireguard": KindTunnel, "gre": KindTunnel, "ipip": KindTunnel, "sit": KindTunnel, "vti": KindTunnel, "xfrm": KindTunnel,
-		"ppp": KindTunnel, "wwan": KindMobile, "virt_wifi": KindWiFi,
+		"ppp": KindPPP, "wwan": KindMobile, "virt_wifi": KindWiFi,
 		"dummy": KindVirtual, "ifb": KindVirtual, "vxlan": KindVirtual, "vrf": KindVirtual, "not yet invented": KindVirtual,
 	} {
 		l := link{index: 3, name: "x0", hardware: unix.ARPHRD_ETHER, software: software}
@@ -375,7 +375,7 @@ func TestHardwareKind(t *testing.T) {
 		{"modem without frames", unix.ARPHRD_NONE, "DEVTYPE=wwan\nINTERFACE=x0\nIFINDEX=3\n", "", KindMobile},
 		{"modem without frames or sysfs", unix.ARPHRD_RAWIP, "", "", KindMobile},
 		{"no sysfs", unix.ARPHRD_ETHER, "", "", KindEthernet},
-		{"old ppp", unix.ARPHRD_PPP, "", "", KindTunnel},
+		{"old ppp", unix.ARPHRD_PPP, "", "", KindPPP},
 		{"tunnel", unix.ARPHRD_NONE, "", "", KindTunnel},
 		{"infiniband", unix.ARPHRD_INFINIBAND, "", "", KindUnknown},
 	} {

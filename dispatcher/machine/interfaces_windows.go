@@ -86,7 +86,9 @@ func adapterKind(ifType uint32) Kind {
 		return KindWiFi
 	case ifTypeWWANPP, ifTypeWWANPP2:
 		return KindMobile
-	case windows.IF_TYPE_PPP, windows.IF_TYPE_TUNNEL, ifTypePropVirtual:
+	case windows.IF_TYPE_PPP:
+		return KindPPP
+	case windows.IF_TYPE_TUNNEL, ifTypePropVirtual:
 		return KindTunnel
 	case ifTypeBridge:
 		return KindVirtual

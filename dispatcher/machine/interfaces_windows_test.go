@@ -85,7 +85,7 @@ func TestAdapterAddress(t *testing.T) {
 
 func TestAdapterKind(t *testing.T) {
 	for ifType, want := range map[uint32]Kind{
-		6: KindEthernet, 71: KindWiFi, 23: KindTunnel, 243: KindMobile, 244: KindMobile,
+		6: KindEthernet, 71: KindWiFi, 23: KindPPP, 243: KindMobile, 244: KindMobile,
 		131: KindTunnel, 53: KindTunnel, 209: KindVirtual, 24: KindLoopback, 1: KindUnknown,
 	} {
 		if got := adapterKind(ifType); got != want {

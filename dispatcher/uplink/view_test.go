@@ -86,8 +86,37 @@ func TestAutomatic(t *testing.T) {
 			used += c.Interface.Name + " "
 		}
 	}
-	if used != "eth0 wlan0 tun0 docker0 " {
+	if used != "eth0 wlan0 " {
 		t.Errorf("without default routes start would use %q", used)
+	}
+}
+
+// A VPN's default route makes it no further line: what goes by it leaves by the others.
+func TestAutomaticLeavesOutTunnelsBesideLines(t *testing.T) {
+	t.Parallel()
+	const tunnel, virtual = "a tunnel beside other lines; name it to use it", "a virtual interface beside other lines; name it to use it"
+	routed := []machine.DefaultRoute{via(IPv4, "198.51.100.1")}
+	for _, c := range []struct {
+		about                string
+		eth0, tun0, br0, ppp []machine.DefaultRoute
+		want                 map[string]string
+	}{
+		{"all have a route", routed, routed, routed, routed, map[string]string{"eth0": "", "tun0": tunnel, "br0": virtual, "ppp0": ""}},
+		{"PPP alone is a line", nil, routed, nil, routed, map[string]string{"eth0": "no default route", "tun0": tunnel, "br0": "no default route", "ppp0": ""}},
+		{"the VPN has taken the route away", nil, routed, nil, nil, map[string]string{"eth0": "no default route", "tun0": "", "br0": "no default route", "ppp0": "no default route"}},
+		{"a bridge beside a VPN", nil, routed, routed, nil, map[string]string{"eth0": "no default route", "tun0": "", "br0": "", "ppp0": "no default route"}},
+		{"none has", nil, nil, nil, nil, map[string]string{"eth0": "", "tun0": tunnel, "br0": virtual, "ppp0": ""}},
+	} {
+		for _, choice := range Automatic([]machine.Interface{
+			{Index: 2, Name: "eth0", Kind: machine.KindEthernet, Up: true, Addresses: []machine.Address{address("198.51.100.2/24")}, DefaultRoutes: c.eth0},
+			{Index: 3, Name: "tun0", Kind: machine.KindTunnel, Up: true, Addresses: []machine.Address{address("192.0.2.77/32")}, DefaultRoutes: c.tun0},
+			{Index: 4, Name: "br0", Kind: machine.KindVirtual, Up: true, Addresses: []machine.Address{address("172.17.0.1/16")}, DefaultRoutes: c.br0},
+			{Index: 5, Name: "ppp0", Kind: machine.KindPPP, Up: true, Addresses: []machine.Address{address("203.0.113.9/32")}, DefaultRoutes: c.ppp},
+		}) {
+			if want := c.want[choice.Interface.Name]; choice.Reason != want || choice.Use != (want == "") {
+				t.Errorf("%s: %s: use %t, reason %q; want %q", c.about, choice.Interface.Name, choice.Use, choice.Reason, want)
+			}
+		}
 	}
 }
 
