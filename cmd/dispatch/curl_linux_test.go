@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,8 +66,42 @@ func curlServer(t *testing.T, lab *netlab.Lab, payload []byte) {
 	}
 }
 
-// A real client: every way curl speaks to a proxy, downloads and uploads, checksums compared.
-func TestCurl(t *testing.T) {
+// The README's command, and start's hint, to see the sum of the lines: a connection for each file, in the lines'
+// proportion, also where the server speaks HTTP/2.
+func TestCurlUsesSeveralConnections(t *testing.T) {
+	curl := findCurl(t)
+	lab := world(t, netlab.Config{})
+	var peers sync.Map // the address and port of each connection
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { peers.Store(r.RemoteAddr, nil) }))
+	if err := s.Listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.Listener = lab.Listen(t, netip.AddrPortFrom(netip.MustParseAddr(server4), 8443))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	p := start(t, "wan1@2", "wan2@2")
+	const flags = "--parallel --parallel-immediate --http1.1"
+	find(t, p.text(), "("+flags+")")
+	args := append(strings.Fields(flags), "-sk", "-m", "20", "-x", "socks5h://"+p.socks, "https://"+s.Listener.Addr().String()+"/part[1-8]")
+	if out, err := exec.CommandContext(t.Context(), curl, args...).CombinedOutput(); err != nil {
+		t.Fatalf("curl: %v, %s", err, out)
+	}
+	count := map[string]int{}
+	peers.Range(func(peer, _ any) bool {
+		count[netip.MustParseAddrPort(peer.(string)).Addr().String()]++
+		return true
+	})
+	for n := range 2 {
+		if a := lab.Uplink(n).IPv4.Addr().String(); count[a] != 4 {
+			t.Errorf("%d connections of 8 from %s, want 4: %v", count[a], a, count)
+		}
+	}
+}
+
+// findCurl skips the test where there is no curl.
+func findCurl(t *testing.T) string {
+	t.Helper()
 	curl, err := exec.LookPath("curl")
 	if err != nil {
 		if os.Getenv(requireCurl) == "1" {
@@ -74,6 +109,12 @@ func TestCurl(t *testing.T) {
 		}
 		t.Skipf("THIS TEST DID NOT RUN: it needs curl: %v", err)
 	}
+	return curl
+}
+
+// A real client: every way curl speaks to a proxy, downloads and uploads, checksums compared.
+func TestCurl(t *testing.T) {
+	curl := findCurl(t)
 	lab := world(t, netlab.Config{})
 	payload := make([]byte, curlPayload)
 	if _, err := rand.Read(payload); err != nil {

@@ -146,7 +146,7 @@ func printStart(to terminal, g *gateway, log string) error {
 		return err
 	}
 	fmt.Fprintf(w, "log: %s\n", log)
-	fmt.Fprintln(w, "one connection uses one line; to see the sum of the lines, use several at once, as browsers and download managers do (curl --parallel, aria2c -x 8)")
+	fmt.Fprintln(w, "one connection uses one line; to see the sum of the lines, use several at once, as browsers and download managers do (curl --parallel --parallel-immediate --http1.1, aria2c -x 8)")
 	if err := w.Flush(); err != nil {
 		return err
 	}
