@@ -53,7 +53,7 @@ func (a *alarms) clear(one *alarm) {
 	}
 }
 
-// remove needs the lock.
+// remove must hold mu.
 func (a *alarms) remove(one *alarm) {
 	last := len(a.set) - 1
 	moved := a.set[last]

@@ -11,7 +11,7 @@ import (
 
 // BenchmarkRoute is the way of a request up to its ordered lines, without resolving.
 func BenchmarkRoute(b *testing.B) {
-	d := New(Config{Uplinks: benchLines(b)})
+	d := New(Config{Fleet: benchLines(b)})
 	req := Request{Host: "192.0.2.9", Port: 80}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -41,7 +41,7 @@ func BenchmarkDial(b *testing.B) {
 			}
 		}
 	}()
-	d := New(Config{Uplinks: benchLines(b)})
+	d := New(Config{Fleet: benchLines(b)})
 	req := Request{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).AddrPort().Port()}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -59,7 +59,7 @@ func BenchmarkDial(b *testing.B) {
 	<-done
 }
 
-func benchLines(b *testing.B) *uplink.Set {
+func benchLines(b *testing.B) *uplink.Fleet {
 	b.Helper()
 	table := &machine.Table{List: func() ([]machine.Interface, error) {
 		var out []machine.Interface
@@ -75,7 +75,7 @@ func benchLines(b *testing.B) *uplink.Set {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := uplink.NewSet(table, specs)
+	s, err := uplink.NewFleet(table, specs)
 	if err != nil {
 		b.Fatal(err)
 	}

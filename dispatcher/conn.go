@@ -31,7 +31,7 @@ func (c *Conn) Family() uplink.Family { return uplink.FamilyOf(c.destination.Add
 
 // Serve makes s the session whose bytes the connection carries from now on, and notes in s where it goes.
 func (c *Conn) Serve(s *Session) {
-	s.conn.Store(c)
+	s.carriedBy(c)
 	c.serving.Store(s)
 }
 

@@ -16,10 +16,10 @@ import (
 // Connect makes attempts over the route's pairs of line and destination until one succeeds. A failed attempt moves on
 // to the next pair; a slow one is overtaken: the next pair starts beside it, and the first to succeed wins
 // (RFC 8305 section 5). Lines not yet tried come first, then destinations not yet tried. A destination that refused
-// is not tried through another line. The session takes down the attempts; it may be nil. The route is used up: it serves
+// is not tried through another line. When no pair is left, lines that the fleet has got since join. The session takes down the attempts; it may be nil. The route is used up: it serves
 // one call. Errors are *Error.
 func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Conn, error) {
-	r := &race{d: d, host: route.host, pairs: pairs{lanes: route.lanes}, session: s}
+	r := &race{d: d, request: route.request, generation: route.generation, pairs: pairs{lanes: route.lanes}, session: s}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	defer r.cancel(nil)
 	d.alarms.after(d.timeout, &r.deadline, r.timeUp)
@@ -42,7 +42,7 @@ func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Co
 		r.failed = append(r.failed, context.Cause(r.ctx))
 	}
 	err := fmt.Errorf("%d attempts failed: %w", r.attempts, attemptErrors(r.failed))
-	return nil, &Error{Step: StepConnect, Class: class, Host: route.host, Err: err}
+	return nil, &Error{Step: StepConnect, Class: class, Host: route.request.Host, Err: err}
 }
 
 // race is the attempts of one request. Its first runner is the caller's own goroutine; further ones only start
@@ -51,24 +51,25 @@ type race struct {
 	d       *Dispatcher
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	host    string
+	request *Request
 	session *Session
 	rivals  sync.WaitGroup
 
 	deadline alarm
 	overtake alarm // of the first runner's attempts
 
-	mu       sync.Mutex
-	pairs    pairs
-	attempts int
-	flying   int  // attempts under way
-	stopped  bool // by a failure that is nobody's: no further attempt begins
-	over     bool // won, or stopped with no attempt under way
-	winner   *Conn
-	won      int // the winner's place among the attempts
-	defeats  []defeat
-	worst    uplink.Failure // the failure that explains the request's best
-	failed   []error
+	mu         sync.Mutex
+	generation uint64 // of the View that the pairs are from
+	pairs      pairs
+	attempts   int
+	flying     int  // attempts under way
+	stopped    bool // by a failure that is nobody's: no further attempt begins
+	over       bool // won, or stopped with no attempt under way
+	winner     *Conn
+	won        int // the winner's place among the attempts
+	defeats    []defeat
+	worst      uplink.Failure // the failure that explains the request's best
+	failed     []error
 }
 
 // run makes one attempt after the other until the race is over or no pair is left.
@@ -89,19 +90,35 @@ func (r *race) timedOut() bool { return errors.Is(context.Cause(r.ctx), context.
 func (r *race) take() (pair, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.over || r.stopped || r.ctx.Err() != nil {
-		return pair{}, false
-	}
-	p, ok := r.pairs.next()
-	if ok {
-		r.attempts++
-		p.place = r.attempts
-		r.flying++
-		if r.session != nil {
-			r.session.attempts.Add(1)
+	for !r.over && !r.stopped && r.ctx.Err() == nil {
+		if p, ok := r.pairs.next(); ok {
+			r.attempts++
+			p.place = r.attempts
+			r.flying++
+			if r.session != nil {
+				r.session.attempts.Add(1)
+			}
+			return p, true
+		}
+		if !r.grow() {
+			break
 		}
 	}
-	return p, ok
+	return pair{}, false
+}
+
+// grow adds pairs with the lines that have come since the last ones were made, and tells whether there are any. It must
+// hold mu, which it gives up meanwhile.
+func (r *race) grow() bool {
+	view, err := r.d.fleet.View()
+	if err != nil || view.Generation == r.generation {
+		return false
+	}
+	r.generation = view.Generation
+	r.mu.Unlock()
+	route, err := r.d.Route(r.ctx, r.request)
+	r.mu.Lock()
+	return err == nil && r.pairs.add(route.lanes)
 }
 
 // attempt dials one pair. While it is slow, a rival runner goes on with the pairs behind it.
@@ -187,9 +204,11 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 		if err == nil {
 			p.uplink.ObserveConnect(took)
 		}
-		r.d.observer.Attempted(uplink.Outcome{
-			Uplink: p.uplink, Host: r.host, Destination: p.destination, Failure: class, Err: err, Took: took, Overtaken: overtaken,
-		})
+		if r.d.observer != nil {
+			r.d.observer.Attempted(uplink.Outcome{
+				Uplink: p.uplink, Host: r.request.Host, Destination: p.destination, Failure: class, Err: err, Took: took, Overtaken: overtaken,
+			})
+		}
 	}
 	if over {
 		r.cancel(nil) // after the winner has been told of: the overtaken are told of against it
@@ -237,16 +256,10 @@ func telling(f uplink.Failure) int {
 	return 1
 }
 
-// warnEvery bounds how often a line's failed attempts are warned of; the others are logged at debug level.
-const warnEvery = 60 // seconds
-
 func (d *Dispatcher) attemptFailed(ctx context.Context, p pair, class uplink.Failure, err error, took time.Duration) {
 	level := slog.LevelDebug
-	if p.uplink != nil && class.Blame() == uplink.BlameUplink {
-		last, now := &d.warned[p.uplink.Number], time.Now().Unix()
-		if before := last.Load(); now-before >= warnEvery && last.CompareAndSwap(before, now) {
-			level = slog.LevelWarn
-		}
+	if p.uplink != nil && class.Blame() == uplink.BlameUplink && d.warnings.due(p.uplink) {
+		level = slog.LevelWarn
 	}
 	d.log.LogAttrs(context.WithoutCancel(ctx), level, "attempt failed",
 		slog.String("uplink", lineName(p.uplink)),
@@ -254,6 +267,30 @@ func (d *Dispatcher) attemptFailed(ctx context.Context, p pair, class uplink.Fai
 		slog.String("class", string(class)),
 		slog.Duration("took", took),
 		slog.Any("error", err))
+}
+
+// warnEvery bounds how often a line's failed attempts are warned of; the others are logged at debug level.
+const warnEvery = time.Minute
+
+// warnings is when each line's failed attempts were last warned of. The zero value is ready to use.
+type warnings struct {
+	mu   sync.Mutex
+	last map[*uplink.Uplink]time.Time
+}
+
+// due tells whether a warning is due, and takes it as given.
+func (w *warnings) due(u *uplink.Uplink) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if last, warned := w.last[u]; warned && now.Sub(last) < warnEvery {
+		return false
+	}
+	if w.last == nil || len(w.last) >= uplink.MaxUplinks { // lines that are gone must not stay for ever
+		w.last = make(map[*uplink.Uplink]time.Time)
+	}
+	w.last[u] = now
+	return true
 }
 
 // lineName is how a line is called in logs and snapshots.

@@ -24,7 +24,7 @@ func inLab(t *testing.T, config Config, args ...string) *Dispatcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if config.Uplinks, err = uplink.NewSet(new(machine.Table), specs); err != nil {
+	if config.Fleet, err = uplink.NewFleet(new(machine.Table), specs); err != nil {
 		t.Fatal(err)
 	}
 	return New(config)
@@ -153,7 +153,6 @@ func TestSilentLineIsOvertaken(t *testing.T) {
 
 // heard keeps what an Observer is told.
 type heard struct {
-	indifferent
 	mu       sync.Mutex
 	outcomes []uplink.Outcome
 }
@@ -163,6 +162,8 @@ func (h *heard) Attempted(o uplink.Outcome) {
 	defer h.mu.Unlock()
 	h.outcomes = append(h.outcomes, o)
 }
+
+func (*heard) Doubted(*uplink.Uplink, uplink.Family) {}
 
 // A silent line that loses to another one is told of, whichever of the host's addresses the other one reached.
 func TestOvertakenAttemptsAreToldOf(t *testing.T) {
@@ -180,7 +181,7 @@ func TestOvertakenAttemptsAreToldOf(t *testing.T) {
 			t.Fatalf("%s: seen as %s, %v", host, peer, err)
 		}
 		for _, o := range h.outcomes {
-			if o.Host != host || (o.Uplink.Number == 0) != (o.Overtaken == want) || o.Uplink.Number != 0 && o.Overtaken != uplink.NotOvertaken {
+			if o.Host != host || (o.Uplink.ID() == 0) != (o.Overtaken == want) || o.Uplink.ID() != 0 && o.Overtaken != uplink.NotOvertaken {
 				t.Errorf("%s: told %+v", host, o)
 			}
 		}

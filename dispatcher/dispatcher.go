@@ -7,13 +7,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/bits"
 	"net"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"dispatch/dispatcher/balance"
+	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -23,13 +23,17 @@ const connectTimeout = 30 * time.Second
 
 // Config is what a Dispatcher is made of.
 type Config struct {
-	// Uplinks are the lines to choose from.
-	Uplinks *uplink.Set
+	// Fleet is the lines to choose from.
+	Fleet *uplink.Fleet
 	// Resolver turns names into addresses. Errors for names that do not exist wrap ErrNotFound.
 	Resolver Resolver
-	// Strategy orders the eligible uplinks; nil means WeightedRoundRobin.
-	Strategy Strategy
-	// Observer learns what comes of attempts and says which uplinks to avoid; nil: none are.
+	// Policy judges destinations; nil means policy.Local, without listeners to protect.
+	Policy Policy
+	// Bands tells which lines are tried only after others; nil: all stand equal.
+	Bands balance.Bands
+	// Strategy orders the lines of a band; nil means balance.WeightedRoundRobin.
+	Strategy balance.Strategy
+	// Observer learns what comes of attempts; nil: nobody does.
 	Observer Observer
 	// Logger takes the closing records and the failures of attempts; nil discards them.
 	Logger *slog.Logger
@@ -39,33 +43,35 @@ type Config struct {
 
 // Dispatcher is what all listeners funnel into. Safe for concurrent use.
 type Dispatcher struct {
-	uplinks  *uplink.Set
+	fleet    *uplink.Fleet
 	resolver Resolver
-	strategy Strategy
-	observer Observer
+	policy   Policy
+	bands    balance.Bands
+	strategy balance.Strategy
+	observer Observer // nil: none
 	log      *slog.Logger
 	timeout  time.Duration
 	ledger   ledger
-	warned   []atomic.Int64 // when a failed attempt was last warned of, by uplink; Unix seconds
-	turn     atomic.Uint64  // of ServerDialer
+	warnings warnings
+	turn     atomic.Uint64 // of ServerDialer
 	alarms   alarms
 	setbacks setbacks
-
-	mu  sync.RWMutex
-	own []netip.AddrPort // the listeners' own addresses
 }
 
 // New makes a Dispatcher.
 func New(c Config) *Dispatcher {
 	d := &Dispatcher{
-		uplinks: c.Uplinks, resolver: c.Resolver, strategy: c.Strategy, observer: c.Observer, log: c.Logger, timeout: c.ConnectTimeout,
-		warned: make([]atomic.Int64, len(c.Uplinks.Uplinks())),
+		fleet: c.Fleet, resolver: c.Resolver, policy: c.Policy, bands: c.Bands, strategy: c.Strategy, observer: c.Observer,
+		log: c.Logger, timeout: c.ConnectTimeout,
+	}
+	if d.policy == nil {
+		d.policy = new(policy.Local)
+	}
+	if d.bands == nil {
+		d.bands = balance.Equal{}
 	}
 	if d.strategy == nil {
-		d.strategy = new(WeightedRoundRobin)
-	}
-	if d.observer == nil {
-		d.observer = indifferent{}
+		d.strategy = new(balance.WeightedRoundRobin)
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -74,26 +80,6 @@ func New(c Config) *Dispatcher {
 		d.timeout = connectTimeout
 	}
 	return d
-}
-
-// Protect makes requests to a listener's own address be refused, for they would go round in circles. An
-// unspecified address stands for all of the machine's.
-func (d *Dispatcher) Protect(listener netip.AddrPort) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.own = append(d.own, netip.AddrPortFrom(listener.Addr().Unmap(), listener.Port()))
-}
-
-// protects tells whether dst is one of the gateway's listeners.
-func (d *Dispatcher) protects(dst netip.AddrPort, here uplink.Place) bool {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	for _, own := range d.own {
-		if own.Port() == dst.Port() && (own.Addr() == dst.Addr().WithZone("") || own.Addr().IsUnspecified() && here.Own) {
-			return true
-		}
-	}
-	return false
 }
 
 // Dial serves a request whose bytes are to be relayed: it connects to the host through the uplink whose turn it is,
@@ -133,25 +119,36 @@ func (d *Dispatcher) ServerDialer() func(ctx context.Context, network string, se
 }
 
 func (d *Dispatcher) dialServer(ctx context.Context, turn uint64, network string, server netip.AddrPort) (net.Conn, error) {
-	view, err := d.uplinks.View()
+	view, err := d.fleet.View()
 	if err != nil {
 		return nil, err
 	}
-	lines, direct := eligible(view, view.Place(server.Addr()), server.Addr())
-	if direct {
+	place := view.Place(server.Addr())
+	if place.Direct {
 		return dialBy(ctx, network, server, uplink.DialDirectTCP, uplink.DialDirectUDP)
 	}
+	lines := view.Reaching(server.Addr(), place.Lines)
 	if lines == 0 {
 		return nil, noUplink(server.String(), []netip.AddrPort{server}, view)
 	}
-	if good := lines &^ d.observer.Avoid(uplink.FamilyOf(server.Addr())); good != 0 {
-		lines = good
+	for _, band := range d.bands.Bands(uplink.FamilyOf(server.Addr())) {
+		if best := lines & band; best != 0 {
+			lines = best
+			break
+		}
 	}
-	for skip := turn % uint64(bits.OnesCount64(lines)); skip > 0; skip-- {
-		lines &= lines - 1 // drops the lowest
-	}
-	u := view.Lines[bits.TrailingZeros64(lines)].Uplink
+	u := view.Line(lines.Nth(int(turn % uint64(lines.Len())))).Uplink
 	return dialBy(ctx, network, server, u.DialTCP, u.DialUDP)
+}
+
+// Reaches tells whether a request for addr has a way now: a line of its family, or none is needed.
+func (d *Dispatcher) Reaches(addr netip.Addr) bool {
+	view, err := d.fleet.View()
+	if err != nil {
+		return true // the request will say so
+	}
+	place := view.Place(addr)
+	return place.Direct || view.Reaching(addr, place.Lines) != 0
 }
 
 // dialBy connects by one way out.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dispatch/dispatcher/machine"
+	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -28,7 +29,7 @@ func destinations(addrs ...string) []netip.AddrPort {
 
 // house is a machine with loopback, three lines of documentation addresses and a network of containers, none of which
 // anything here ever dials.
-func house(t *testing.T) *uplink.Set {
+func house(t *testing.T) *uplink.Fleet {
 	t.Helper()
 	prefix := func(s string) machine.Address { return machine.Address{Prefix: netip.MustParsePrefix(s)} }
 	table := &machine.Table{List: func() ([]machine.Interface, error) {
@@ -44,7 +45,7 @@ func house(t *testing.T) *uplink.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := uplink.NewSet(table, specs)
+	s, err := uplink.NewFleet(table, specs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func lanesOf(r *Route) string {
 
 func TestRoutePairsFamilies(t *testing.T) {
 	t.Parallel()
-	d := New(Config{Uplinks: house(t), Resolver: names(map[string][]string{
+	d := New(Config{Fleet: house(t), Resolver: names(map[string][]string{
 		"v4":    {"192.0.2.1", "192.0.2.2"},
 		"v6":    {"2001:db8::1"},
 		"dual":  {"192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2"},
@@ -118,7 +119,7 @@ func TestRoutePairsFamilies(t *testing.T) {
 // With 7:3 over a line of IPv4 and one of IPv6, a name with both is spread 7:3.
 func TestRouteSpreadsDualStackNamesOverBothFamilies(t *testing.T) {
 	t.Parallel()
-	d := New(Config{Uplinks: house(t), Resolver: names(map[string][]string{"dual": {"192.0.2.1", "2001:db8::1"}})})
+	d := New(Config{Fleet: house(t), Resolver: names(map[string][]string{"dual": {"192.0.2.1", "2001:db8::1"}})})
 	count := map[string]int{}
 	for range 120 {
 		route, err := d.Route(t.Context(), &Request{Host: "dual", Port: 80})
@@ -136,25 +137,18 @@ func TestRouteErrors(t *testing.T) {
 	t.Parallel()
 	late := ResolverFunc(func(context.Context, string) ([]netip.Addr, error) { return nil, context.DeadlineExceeded })
 	broken := ResolverFunc(func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("broken") })
-	only := func(spec string) *uplink.Set {
-		all := house(t)
-		for _, u := range all.Uplinks() {
-			if u.Name() == spec {
-				s, err := uplink.NewSet(&machine.Table{List: func() ([]machine.Interface, error) {
-					return []machine.Interface{{Index: 2, Name: spec, Up: true, Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}}}}, nil
-				}}, []uplink.Spec{u.Spec})
-				if err != nil {
-					t.Fatal(err)
-				}
-				return s
-			}
+	only := func(name string) *uplink.Fleet {
+		one, err := uplink.NewFleet(&machine.Table{List: func() ([]machine.Interface, error) {
+			return []machine.Interface{{Index: 2, Name: name, Up: true, Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}}}}, nil
+		}}, []uplink.Spec{{Name: name, Weight: 1}})
+		if err != nil {
+			t.Fatal(err)
 		}
-		t.Fatalf("no uplink %s", spec)
-		return nil
+		return one
 	}
 	for _, c := range []struct {
 		what     string
-		uplinks  *uplink.Set
+		fleet    *uplink.Fleet
 		resolver Resolver
 		req      Request
 		class    Class
@@ -171,7 +165,7 @@ func TestRouteErrors(t *testing.T) {
 		{"unspecified", house(t), nil, Request{Host: "0.0.0.0", Port: 80}, NotAllowed, StepChoose, "gateway itself"},
 		{"no family", only("four"), nil, Request{Host: "2001:db8::1", Port: 80}, NoUplink, StepChoose, "the host has ipv6 addresses, the uplinks have ipv4"},
 	} {
-		_, err := New(Config{Uplinks: c.uplinks, Resolver: c.resolver}).Route(t.Context(), &c.req)
+		_, err := New(Config{Fleet: c.fleet, Resolver: c.resolver}).Route(t.Context(), &c.req)
 		e, ok := errors.AsType[*Error](err)
 		if !ok || e.Class != c.class || e.Step != c.step || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: %v; want %s at %s with %q", c.what, err, c.class, c.step, c.text)
@@ -181,10 +175,11 @@ func TestRouteErrors(t *testing.T) {
 
 func TestProtectRefusesLoops(t *testing.T) {
 	t.Parallel()
-	d := New(Config{Uplinks: house(t)})
-	d.Protect(netip.MustParseAddrPort("127.0.0.1:1080"))
-	d.Protect(netip.MustParseAddrPort("[::]:8080"))
-	d.Protect(netip.MustParseAddrPort("[::1]:1082"))
+	var p policy.Local
+	p.Protect(netip.MustParseAddrPort("127.0.0.1:1080"))
+	p.Protect(netip.MustParseAddrPort("[::]:8080"))
+	p.Protect(netip.MustParseAddrPort("[::1]:1082"))
+	d := New(Config{Fleet: house(t), Policy: &p})
 	for target, refused := range map[string]bool{
 		"127.0.0.1:1080": true, "127.0.0.1:1081": false, "127.0.0.2:1080": false,
 		"[::1]:8080": true, "198.51.100.2:8080": true, "127.0.0.1:8080": true, "192.0.2.1:8080": false,
@@ -201,7 +196,7 @@ func TestProtectRefusesLoops(t *testing.T) {
 // The machine's own services, and what it reaches without an uplink, are for its own programs.
 func TestRemoteClientsStayOutside(t *testing.T) {
 	t.Parallel()
-	d := New(Config{Uplinks: house(t), Resolver: names(map[string][]string{
+	d := New(Config{Fleet: house(t), Resolver: names(map[string][]string{
 		"inside": {"127.0.0.1", "198.51.100.2"}, "container": {"172.17.0.2"}, "public": {"192.0.2.1"},
 	})})
 	for client, here := range map[string]bool{
@@ -225,10 +220,11 @@ func TestRemoteClientsStayOutside(t *testing.T) {
 // Of a name's addresses those that are not allowed are left out.
 func TestForbiddenAddressesOfANameAreLeftOut(t *testing.T) {
 	t.Parallel()
-	d := New(Config{Uplinks: house(t), Resolver: names(map[string][]string{
+	var p policy.Local
+	p.Protect(netip.MustParseAddrPort("127.0.0.1:80"))
+	d := New(Config{Fleet: house(t), Policy: &p, Resolver: names(map[string][]string{
 		"mixed": {"127.0.0.1", "2001:db8::1", "172.17.0.2", "192.0.2.1", "203.0.113.2"}, "self": {"0.0.0.0", "127.0.0.1"},
 	})})
-	d.Protect(netip.MustParseAddrPort("127.0.0.1:80"))
 	for client, want := range map[string][]string{
 		"198.51.100.9:5": {"four=192.0.2.1", "six=2001:db8::1", "both=2001:db8::1,192.0.2.1"},
 		"127.0.0.1:5":    {"direct=172.17.0.2,203.0.113.2", "four=192.0.2.1", "six=2001:db8::1", "both=2001:db8::1,192.0.2.1"},
@@ -284,7 +280,7 @@ func echo(t *testing.T) netip.AddrPort {
 func TestDialCountsOneSessionAndWritesOneRecord(t *testing.T) {
 	t.Parallel()
 	var records bytes.Buffer
-	d := New(Config{Uplinks: house(t), Logger: slog.New(slog.NewJSONHandler(&records, nil))})
+	d := New(Config{Fleet: house(t), Logger: slog.New(slog.NewJSONHandler(&records, nil))})
 	server := echo(t)
 	conn, err := d.Dial(t.Context(), Request{Listener: "socks test", Protocol: "socks5", User: "eve", Host: "127.0.0.1", Port: server.Port()})
 	if err != nil {
@@ -336,7 +332,7 @@ func TestDialCountsOneSessionAndWritesOneRecord(t *testing.T) {
 func TestDialFailureIsCountedAndClassed(t *testing.T) {
 	t.Parallel()
 	var records bytes.Buffer
-	d := New(Config{Uplinks: house(t), Logger: slog.New(slog.NewJSONHandler(&records, nil))})
+	d := New(Config{Fleet: house(t), Logger: slog.New(slog.NewJSONHandler(&records, nil))})
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -361,7 +357,7 @@ func TestDialStopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := New(Config{Uplinks: house(t)}).Dial(ctx, Request{Host: "127.0.0.1", Port: 9})
+	_, err := New(Config{Fleet: house(t)}).Dial(ctx, Request{Host: "127.0.0.1", Port: 9})
 	if c := ClassOf(err); c != Canceled {
 		t.Errorf("class %q of %v", c, err)
 	}
@@ -370,7 +366,7 @@ func TestDialStopsWithItsContext(t *testing.T) {
 func TestServerDialerReachesNeighboursUnbound(t *testing.T) {
 	t.Parallel()
 	server := echo(t)
-	d := New(Config{Uplinks: house(t)})
+	d := New(Config{Fleet: house(t)})
 	c, err := d.ServerDialer()(t.Context(), "tcp", server)
 	if err != nil {
 		t.Fatal(err)

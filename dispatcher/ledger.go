@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"cmp"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 )
@@ -34,7 +35,8 @@ func (a Account) LogValue() slog.Value {
 // Snapshot is all accounts at one moment.
 type Snapshot struct {
 	All Account
-	// Uplinks in the user's order, then Direct, then one without a name for requests that found no line.
+	// Uplinks in the user's order, then those that are gone, then Direct, then one without a name for requests that found
+	// no line.
 	Uplinks []NamedAccount
 	// Listeners by name.
 	Listeners []NamedAccount
@@ -133,16 +135,25 @@ func (d *Dispatcher) Snapshot() Snapshot {
 		out.All.Down += a.Down
 	}
 	slices.SortFunc(out.Listeners, func(a, b NamedAccount) int { return cmp.Compare(a.Name, b.Name) })
-	names := make([]string, 0, len(d.uplinks.Uplinks())+2)
-	for _, u := range d.uplinks.Uplinks() {
-		names = append(names, u.Name())
+	for _, u := range d.fleet.Uplinks() {
+		out.Uplinks = append(out.Uplinks, take(byUplink, u.Name()))
 	}
-	for _, name := range append(names, Direct, "") {
-		if a := byUplink[name]; a != nil {
-			out.Uplinks = append(out.Uplinks, NamedAccount{name, *a})
-		} else if name != "" && name != Direct {
-			out.Uplinks = append(out.Uplinks, NamedAccount{Name: name})
+	for _, name := range slices.Sorted(maps.Keys(byUplink)) { // of uplinks that are gone
+		if name != Direct && name != "" {
+			out.Uplinks = append(out.Uplinks, take(byUplink, name))
+		}
+	}
+	for _, name := range []string{Direct, ""} {
+		if byUplink[name] != nil {
+			out.Uplinks = append(out.Uplinks, take(byUplink, name))
 		}
 	}
 	return out
+}
+
+// take moves an account out of the map; it is empty where there is none.
+func take(accounts map[string]*Account, name string) NamedAccount {
+	a := NamedAccount{Name: name, Account: *entry(accounts, name)}
+	delete(accounts, name)
+	return a
 }

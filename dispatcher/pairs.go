@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"net/netip"
+	"slices"
 
 	"dispatch/dispatcher/uplink"
 )
@@ -56,6 +57,18 @@ func (p *pairs) next() (pair, bool) {
 	l.dealt |= 1 << place
 	p.last = l.destinations[place]
 	return pair{uplink: l.uplink, destination: p.last}, true
+}
+
+// add takes over those of the lanes whose lines there are none of yet, and tells whether there are any.
+func (p *pairs) add(lanes []lane) bool {
+	before := len(p.lanes)
+	for _, l := range lanes {
+		if !slices.ContainsFunc(p.lanes, func(known lane) bool { return known.uplink == l.uplink }) {
+			p.lanes = append(p.lanes, l)
+		}
+	}
+	p.dealtAll = p.dealtAll && len(p.lanes) == before
+	return len(p.lanes) > before
 }
 
 // ruleOut keeps a destination from being dealt again, through any line.

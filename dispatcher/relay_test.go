@@ -49,7 +49,7 @@ func relaying(t *testing.T, log *slog.Logger, done func(error)) (conn *Conn, cli
 		return c
 	}
 	origin, near := listen(), listen()
-	d := New(Config{Uplinks: house(t), Resolver: names(nil), Logger: log})
+	d := New(Config{Fleet: house(t), Resolver: names(nil), Logger: log})
 	to := origin.Addr().(*net.TCPAddr).AddrPort()
 	conn, err := d.Dial(t.Context(), Request{Listener: "test", Host: to.Addr().String(), Port: to.Port()})
 	if err != nil {

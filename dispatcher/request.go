@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -50,40 +51,18 @@ func (f ResolverFunc) Lookup(ctx context.Context, host string) ([]netip.Addr, er
 	return f(ctx, host)
 }
 
-// Choice is what a Strategy orders.
-type Choice struct {
-	Request *Request
-	// Families are those of the destinations that are to be balanced.
-	Families uplink.Family
-	// Eligible are the uplinks that can reach at least one of them, in the user's order; never empty.
-	Eligible []*uplink.Uplink
+// Policy says whether a request may go to a destination, and which way.
+type Policy interface {
+	Judge(q policy.Query) policy.Verdict
 }
 
-// Strategy is the policy that orders the eligible uplinks for a request.
-type Strategy interface {
-	// Order appends all of c.Eligible to buf, the uplink to be tried first in front, and returns it. It is
-	// called once a request and from many goroutines.
-	Order(buf []*uplink.Uplink, c Choice) []*uplink.Uplink
-}
-
-// Observer learns what comes of attempts, and knows which uplinks work.
+// Observer learns what comes of attempts.
 type Observer interface {
 	// Attempted takes in the outcome of one attempt through an uplink.
 	Attempted(o uplink.Outcome)
 	// Doubted takes in that a connection which an uplink carries in family f is silent for longer than expected.
 	Doubted(u *uplink.Uplink, f uplink.Family)
-	// Avoid returns the uplinks (bit n: Number n) that are tried for destinations of family f only after the others.
-	Avoid(f uplink.Family) uint64
 }
-
-// indifferent is the Observer that is none.
-type indifferent struct{}
-
-func (indifferent) Attempted(uplink.Outcome) {}
-
-func (indifferent) Doubted(*uplink.Uplink, uplink.Family) {}
-
-func (indifferent) Avoid(uplink.Family) uint64 { return 0 }
 
 // maxHost is the longest host name of RFC 1035 section 2.3.4 in its textual form with the final dot.
 const maxHost = 254

@@ -4,32 +4,35 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/bits"
 	"net/netip"
-	"slices"
 
+	"dispatch/dispatcher/balance"
+	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
 )
 
 // Route is where one request can go: its destinations, and for each line that reaches some of them those in the
 // order they are to be tried.
 type Route struct {
-	host  string
-	lanes []lane
+	request    *Request
+	generation uint64 // of the View that it was made from
+	lanes      []lane
 
 	// Room for what most routes need, in one allocation.
-	fewLanes        [4]lane
-	eligible, order [4]*uplink.Uplink
+	fewLanes [4]lane
+	order    [8]uplink.ID
 }
 
 // lane is one line with the destinations it reaches.
 type lane struct {
 	uplink       *uplink.Uplink // nil: direct, unbound
 	destinations []netip.AddrPort
+	rule         policy.Rule
+	band         int
 
 	// Kept by pairs.
 	tried int    // attempts
-	dealt uint64 // destinations, by place
+	dealt uint64 // destinations, by their index
 }
 
 // maxDestinations is how many addresses of a name are tried at most: one bit each.
@@ -38,9 +41,16 @@ const maxDestinations = 64
 // Uplink returns the line that is to be tried first, nil for a destination that is dialled directly.
 func (r *Route) Uplink() *uplink.Uplink { return r.lanes[0].uplink }
 
-// Route resolves the request's host, pairs its destinations with the uplinks of their family, and has the strategy
-// order those: one pick of the rotation, to be used for one request. Destinations that are not allowed are left out; the
-// request is refused when none is left. Errors are *Error.
+// reach is the lines that reach a destination.
+type reach struct {
+	destination netip.AddrPort
+	lines       uplink.IDs
+	rule        policy.Rule
+}
+
+// Route resolves the request's host, has the policy judge its destinations, pairs those with the uplinks of their family,
+// and has the strategy order those of each band: one pick of the rotation, to be used for one request. Destinations that
+// are not allowed are left out; the request is refused when none is left. Errors are *Error.
 func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 	if err := req.check(); err != nil {
 		return nil, &Error{Step: StepCheck, Class: InvalidRequest, Host: req.Host, Err: err}
@@ -49,60 +59,45 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	view, err := d.uplinks.View()
+	view, err := d.fleet.View()
 	if err != nil {
 		return nil, &Error{Step: StepChoose, Class: ConnectFailed, Host: req.Host, Err: err}
 	}
 
-	route := &Route{host: req.Host}
+	route := &Route{request: req, generation: view.Generation}
 	route.lanes = route.fewLanes[:0]
-	var direct []netip.AddrPort
-	var few, fewAvoided [8]uint64
-	reach, avoided := few[:0], fewAvoided[:0] // by destination: the set of uplinks that reach it, and those to be avoided
+	query := policy.Query{
+		Client: req.Client.Addr(), Remote: remote(view, req.Client.Addr()), User: req.User, Host: req.Host,
+	}
+	var few [8]reach
+	reached := few[:0]
+	var direct lane
 	allowed, refused := destinations[:0], error(nil)
 	for _, dst := range destinations {
-		place := view.Place(dst.Addr())
-		if err := d.refuses(view, req, dst, place); err != nil {
-			refused = cmp.Or(refused, err)
+		query.Destination, query.Place = dst, view.Place(dst.Addr())
+		verdict := d.policy.Judge(query)
+		switch verdict.Decision {
+		case policy.Refused:
+			refused = cmp.Or(refused, fmt.Errorf("%w: %s %s", ErrNotAllowed, dst, verdict.Rule.Explain()))
 			continue
+		case policy.Direct:
+			direct.destinations, direct.rule = append(direct.destinations, dst), verdict.Rule
+		case policy.Balanced:
+			reached = append(reached, reach{dst, view.Reaching(dst.Addr(), verdict.Only), verdict.Rule})
 		}
 		allowed = append(allowed, dst)
-		lines, local := eligible(view, place, dst.Addr())
-		if local {
-			direct = append(direct, dst)
-		}
-		avoid := lines & d.observer.Avoid(uplink.FamilyOf(dst.Addr()))
-		reach, avoided = append(reach, lines&^avoid), append(avoided, avoid)
 	}
-	destinations = allowed
-	if len(destinations) == 0 {
+	if len(allowed) == 0 {
 		return nil, &Error{Step: StepChoose, Class: NotAllowed, Host: req.Host, Err: refused}
 	}
-	if !slices.ContainsFunc(reach, func(lines uint64) bool { return lines != 0 }) {
-		reach, avoided = avoided, nil // all look bad: each may be better than it looks
+	if len(direct.destinations) > 0 {
+		route.lanes = append(route.lanes, direct)
 	}
-	if len(direct) > 0 {
-		route.lanes = append(route.lanes, lane{destinations: direct})
-	}
-	d.balance(route, req, destinations, reach)
-	d.fallBack(route, destinations, avoided)
+	d.balance(route, req, view, allowed, reached)
 	if len(route.lanes) == 0 {
-		return nil, noUplink(req.Host, destinations, view)
+		return nil, noUplink(req.Host, allowed, view)
 	}
 	return route, nil
-}
-
-// refuses says why a destination is left out on principle, nil for one that is not. What this machine reaches without an
-// uplink is its own affair: its services, what trusts all that comes from it (a cloud's metadata service, say), and the
-// networks behind it. To clients on other machines a proxy must not be a way past its firewall.
-func (d *Dispatcher) refuses(view *uplink.View, req *Request, dst netip.AddrPort, place uplink.Place) error {
-	switch {
-	case dst.Addr().IsUnspecified() || d.protects(dst, place):
-		return fmt.Errorf("%w: %s is the gateway itself", ErrNotAllowed, dst)
-	case place.Direct && remote(view, req.Client.Addr()):
-		return fmt.Errorf("%w: %s is for programs on the gateway's own machine only", ErrNotAllowed, dst)
-	}
-	return nil
 }
 
 // remote tells whether a client is on another machine.
@@ -110,56 +105,58 @@ func remote(view *uplink.View, client netip.Addr) bool {
 	return client.IsValid() && !view.Place(client).Own
 }
 
-// balance adds a lane for each uplink that reaches something, in the strategy's order.
-func (d *Dispatcher) balance(route *Route, req *Request, destinations []netip.AddrPort, reach []uint64) {
-	choice := Choice{Request: req, Eligible: route.eligible[:0]}
-	var reachers uint64
-	alike := true // every destination is reached by the same uplinks
-	for n, lines := range reach {
-		reachers |= lines
-		alike = alike && lines == reach[0]
-		if lines != 0 {
-			choice.Families |= uplink.FamilyOf(destinations[n].Addr())
+// balance adds a lane for each line that reaches something, band by band: a request fails only when all have failed. All
+// are the request's destinations, those that are reached without a line included.
+func (d *Dispatcher) balance(route *Route, req *Request, view *uplink.View, all []netip.AddrPort, reached []reach) {
+	four, six := d.bands.Bands(uplink.IPv4), d.bands.Bands(uplink.IPv6)
+	var few [8]reach
+	for band := range max(len(four), len(six)) {
+		standing := few[:0]
+		for _, r := range reached {
+			bands := four
+			if r.destination.Addr().Is6() {
+				bands = six
+			}
+			if band < len(bands) && r.lines&bands[band] != 0 {
+				standing = append(standing, reach{r.destination, r.lines & bands[band], r.rule})
+			}
+		}
+		if len(standing) > 0 {
+			d.balanceBand(route, req, view, band, all, standing)
 		}
 	}
-	if reachers == 0 {
-		return
-	}
-	for n, u := range d.uplinks.Uplinks() {
-		if reachers&(1<<n) != 0 {
-			choice.Eligible = append(choice.Eligible, u)
-		}
+}
+
+// balanceBand adds the lanes of one band, in the strategy's order.
+func (d *Dispatcher) balanceBand(route *Route, req *Request, view *uplink.View, band int, all []netip.AddrPort, reached []reach) {
+	choice := balance.Choice{Client: req.Client.Addr(), Host: req.Host, View: view}
+	alike := true // every destination is reached by the same lines
+	for _, r := range reached {
+		choice.Lines |= r.lines
+		choice.Families |= uplink.FamilyOf(r.destination.Addr())
+		alike = alike && r.lines == reached[0].lines
 	}
 	if alike {
-		destinations = d.setbacks.order(interleave(destinations))
+		if len(reached) < len(all) {
+			all = destinationsBy(choice.Lines.First(), reached)
+		}
+		all = d.setbacks.order(interleave(all))
 	}
-	for _, u := range d.strategy.Order(route.order[:0], choice) {
-		l := lane{uplink: u, destinations: destinations}
+	for _, id := range d.strategy.Order(route.order[:0], choice) {
+		l := lane{uplink: view.Line(id).Uplink, destinations: all, rule: reached[0].rule, band: band}
 		if !alike {
-			l.destinations = d.setbacks.order(interleave(reached(destinations, reach, u)))
+			l.destinations = d.setbacks.order(interleave(destinationsBy(id, reached)))
 		}
 		route.lanes = append(route.lanes, l)
 	}
 }
 
-// fallBack adds the lines that are to be avoided, behind the others: a request fails only when all have failed.
-func (d *Dispatcher) fallBack(route *Route, destinations []netip.AddrPort, avoided []uint64) {
-	var lines uint64
-	for _, some := range avoided {
-		lines |= some
-	}
-	for ; lines != 0; lines &= lines - 1 { // drops the lowest
-		u := d.uplinks.Uplinks()[bits.TrailingZeros64(lines)]
-		route.lanes = append(route.lanes, lane{uplink: u, destinations: d.setbacks.order(interleave(reached(destinations, avoided, u)))})
-	}
-}
-
-// reached returns the destinations that u reaches.
-func reached(destinations []netip.AddrPort, reach []uint64, u *uplink.Uplink) []netip.AddrPort {
-	var out []netip.AddrPort
-	for n, dst := range destinations {
-		if reach[n]&(1<<u.Number) != 0 {
-			out = append(out, dst)
+// destinationsBy returns the destinations that a line reaches.
+func destinationsBy(id uplink.ID, reached []reach) []netip.AddrPort {
+	out := make([]netip.AddrPort, 0, len(reached))
+	for _, r := range reached {
+		if r.lines.Has(id) {
+			out = append(out, r.destination)
 		}
 	}
 	return out
@@ -183,31 +180,6 @@ func (d *Dispatcher) resolve(ctx context.Context, req *Request) ([]netip.AddrPor
 		destinations[n] = netip.AddrPortFrom(a.Unmap(), req.Port)
 	}
 	return destinations, nil
-}
-
-// Reaches tells whether a request for addr has a way now: a line of its family, or none is needed.
-func (d *Dispatcher) Reaches(addr netip.Addr) bool {
-	view, err := d.uplinks.View()
-	if err != nil {
-		return true // the request will say so
-	}
-	lines, direct := eligible(view, view.Place(addr), addr)
-	return lines != 0 || direct
-}
-
-// eligible returns the set of uplinks that can reach addr (bit n: Number n), and whether it is local and to be dialled
-// unbound instead.
-func eligible(view *uplink.View, place uplink.Place, addr netip.Addr) (lines uint64, direct bool) {
-	if place.Direct {
-		return 0, true
-	}
-	family := uplink.FamilyOf(addr)
-	for n := range view.Lines {
-		if view.Lines[n].Families&family != 0 && (place.Lines == 0 || place.Lines&(1<<n) != 0) {
-			lines |= 1 << n
-		}
-	}
-	return lines, false
 }
 
 // interleave alternates the families, IPv6 first (RFC 8305 section 4), so that one broken family costs one attempt.
@@ -239,13 +211,17 @@ func interleave(destinations []netip.AddrPort) []netip.AddrPort {
 type Hop struct {
 	Uplink       *uplink.Uplink // nil: direct, not bound to a line
 	Destinations []netip.AddrPort
+	// Rule is the policy's that led to it.
+	Rule policy.Rule
+	// Band is the line's, counted from 0, the best.
+	Band int
 }
 
 // Hops returns the lines in the order they are tried.
 func (r *Route) Hops() []Hop {
 	hops := make([]Hop, len(r.lanes))
 	for n, l := range r.lanes {
-		hops[n] = Hop{l.uplink, l.destinations}
+		hops[n] = Hop{l.uplink, l.destinations, l.rule, l.band}
 	}
 	return hops
 }

@@ -32,6 +32,16 @@ func (d *Dispatcher) Begin(req Request) *Session {
 	return s
 }
 
+// carriedBy notes what carries the session from now on.
+func (s *Session) carriedBy(c *Conn) {
+	if c.uplink != nil {
+		c.uplink.Hold()
+	}
+	if before := s.conn.Swap(c); before != nil && before.uplink != nil {
+		before.uplink.Release()
+	}
+}
+
 // End closes the session and writes its record; err is what ended it, nil for a clean end. Only the first call
 // counts. What is read or written later is not counted.
 func (s *Session) End(err error) {
@@ -40,6 +50,9 @@ func (s *Session) End(err error) {
 	}
 	class := ClassOf(err)
 	s.d.ledger.close(s, class)
+	if c := s.conn.Load(); c != nil && c.uplink != nil {
+		c.uplink.Release()
+	}
 	level := slog.LevelInfo
 	if !s.d.log.Enabled(context.Background(), level) {
 		return

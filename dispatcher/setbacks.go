@@ -68,7 +68,7 @@ func (s *setbacks) learn(winner netip.AddrPort, won int, defeats []defeat) {
 	s.count.Store(int64(len(s.until)))
 }
 
-// note needs the lock.
+// note must hold mu.
 func (s *setbacks) note(destination netip.AddrPort, until time.Time) {
 	if s.until == nil || len(s.until) >= maxSetbacks {
 		s.until = make(map[netip.AddrPort]time.Time) // those that are lost will be learned anew

@@ -34,6 +34,11 @@ func (d *Dispatcher) ResetStranded(now *uplink.View) int {
 	return d.reset(func(c *Conn) bool { return c.Stranded(now) })
 }
 
+// ResetLine resets the sessions that a line carries, and returns how many there were: for one that is no line any more.
+func (d *Dispatcher) ResetLine(u *uplink.Uplink) int {
+	return d.reset(func(c *Conn) bool { return c.uplink == u })
+}
+
 // ResetAll resets all sessions' connections, so that nothing waits for their destinations any more.
 func (d *Dispatcher) ResetAll() { d.reset(func(*Conn) bool { return true }) }
 
@@ -56,7 +61,7 @@ func (d *Dispatcher) reset(which func(*Conn) bool) int {
 
 // Doubt tells the Observer that the connection is silent for longer than expected.
 func (d *Dispatcher) Doubt(c *Conn) {
-	if c.uplink != nil {
+	if c.uplink != nil && d.observer != nil {
 		d.observer.Doubted(c.uplink, uplink.FamilyOf(c.destination.Addr()))
 	}
 }

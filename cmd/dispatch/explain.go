@@ -14,6 +14,7 @@ import (
 
 	"dispatch/dispatcher"
 	"dispatch/dispatcher/machine"
+	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
 	"dispatch/resolver"
 )
@@ -52,8 +53,7 @@ func (c *explainCommand) Run(ctx context.Context, to terminal) (err error) {
 		return fmt.Errorf("set up the resolver: %w", err)
 	}
 	defer func() { err = errors.Join(err, names.Close()) }()
-	avoided := told(states, lines)
-	d = dispatcher.New(dispatcher.Config{Uplinks: lines, Resolver: lookup(names), Observer: avoided})
+	d = dispatcher.New(dispatcher.Config{Fleet: lines, Resolver: lookup(names), Bands: told(states, lines)})
 
 	view, err := lines.View()
 	if err != nil {
@@ -66,7 +66,7 @@ func (c *explainCommand) Run(ctx context.Context, to terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := printRoute(to.out, view, route, avoided); err != nil {
+	if err := printRoute(to.out, view, route); err != nil {
 		return err
 	}
 	return errors.Join(printLines(to.out, view, route, gone), printStates(to.out, q.gateway, states, silence))
@@ -127,47 +127,45 @@ func (c *explainCommand) parseGateway() (netip.AddrPort, error) {
 }
 
 // printRoute tells the order in which a first connection would try.
-func printRoute(out io.Writer, view *uplink.View, route *dispatcher.Route, avoided *asTold) error {
+func printRoute(out io.Writer, view *uplink.View, route *dispatcher.Route) error {
 	hops := route.Hops()
-	sum, all := 0, 0 // of weights: without the avoided, and of all
+	weight := func(h dispatcher.Hop) int { return view.LineOf(h.Uplink).Weight }
+	sum, best := 0, -1 // of the weights in the best band that there is
 	for _, h := range hops {
-		if h.Uplink != nil {
-			all += h.Uplink.Weight()
-			if !avoided.hop(h) {
-				sum += h.Uplink.Weight()
-			}
+		if h.Uplink == nil {
+			continue
+		}
+		if best < 0 {
+			best = h.Band
+		}
+		if h.Band == best {
+			sum += weight(h)
 		}
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "a new connection would try, in this order (the next one begins with another, by the shares)")
 	for n, h := range hops {
-		name, share := dispatcher.Direct, "not bound: it is on this machine or its neighbour\t"
+		name, share := dispatcher.Direct, "not bound: it "+h.Rule.Explain()+"\t"
 		if h.Uplink != nil {
-			name = h.Uplink.Name()
-			switch {
-			case sum == 0:
-				share = shareOf(h.Uplink, all)
-			case avoided.hop(h):
-				share = fmt.Sprintf("weight %d\tif all else fails\t", h.Uplink.Weight())
-			default:
-				share = shareOf(h.Uplink, sum)
+			name, share = h.Uplink.Name(), fmt.Sprintf("weight %d\tif all else fails\t", weight(h))
+			if h.Band == best {
+				share = fmt.Sprintf("weight %d\tshare %.1f %%\t", weight(h), 100*float64(weight(h))/float64(sum))
 			}
 		}
 		var ways []string
 		for _, dst := range h.Destinations {
 			way := dst.String()
 			if h.Uplink != nil {
-				way += " from " + view.Lines[h.Uplink.Number].Source(machine.FamilyOf(dst.Addr())).String()
+				way += " from " + view.LineOf(h.Uplink).Source(machine.FamilyOf(dst.Addr())).String()
 			}
 			ways = append(ways, way)
 		}
 		fmt.Fprintf(w, "  %d.\t%s\t%s%s\n", n+1, name, share, strings.Join(ways, ", then "))
 	}
+	if len(hops) > 0 && hops[0].Uplink != nil && hops[0].Rule != policy.Default {
+		fmt.Fprintf(w, "only by these: the destination %s\n", hops[0].Rule.Explain())
+	}
 	return w.Flush()
-}
-
-func shareOf(u *uplink.Uplink, sum int) string {
-	return fmt.Sprintf("weight %d\tshare %.1f %%\t", u.Weight(), 100*float64(u.Weight())/float64(sum))
 }
 
 // printLines tells of the lines that are not on the route, and why. A nil route has none.

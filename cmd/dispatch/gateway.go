@@ -13,6 +13,7 @@ import (
 	"dispatch/dispatcher/doctor"
 	"dispatch/dispatcher/health"
 	"dispatch/dispatcher/machine"
+	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
 	"dispatch/listeners"
 	"dispatch/listeners/httpproxy"
@@ -22,12 +23,13 @@ import (
 
 // gateway is the rooms of the house, wired.
 type gateway struct {
-	lines      *uplink.Set
+	lines      *uplink.Fleet
 	names      *resolver.Resolver
 	dispatcher *dispatcher.Dispatcher
 	server     *listeners.Server
 	http       *httpproxy.Handler
 	health     *health.Monitor
+	policy     *policy.Local
 	routes     *doctor.Routes   // nil: not managed
 	routesMu   sync.Mutex       // held while they are applied
 	routeless  []doctor.Missing // what was last said of lines without any
@@ -40,8 +42,8 @@ type boundListener struct {
 	at   netip.AddrPort
 }
 
-func newGateway(p plan, lines *uplink.Set, log *slog.Logger) (*gateway, error) {
-	g := &gateway{lines: lines, log: log}
+func newGateway(p plan, lines *uplink.Fleet, log *slog.Logger) (*gateway, error) {
+	g := &gateway{lines: lines, policy: new(policy.Local), log: log}
 	names, err := resolver.New(resolver.Config{
 		Servers: p.dns,
 		// The dispatcher, which needs the resolver, does not exist yet.
@@ -54,7 +56,9 @@ func newGateway(p plan, lines *uplink.Set, log *slog.Logger) (*gateway, error) {
 	}
 	g.names = names
 	g.health = g.newMonitor(p.probes)
-	g.dispatcher = dispatcher.New(dispatcher.Config{Uplinks: lines, Resolver: lookup(names), Observer: g.health, Logger: log})
+	g.dispatcher = dispatcher.New(dispatcher.Config{
+		Fleet: lines, Resolver: lookup(names), Policy: g.policy, Bands: g.health, Observer: g.health, Logger: log,
+	})
 	g.http = httpproxy.New(httpproxy.Config{
 		Dispatcher: g.dispatcher, Status: g.status, HandshakeTimeout: p.handshake, Logger: log,
 	})
@@ -87,7 +91,7 @@ func (g *gateway) listen(ctx context.Context, p plan) error {
 			if err != nil {
 				return fmt.Errorf("%w; choose another address with %s, or end what uses this one", err, l.flag)
 			}
-			g.dispatcher.Protect(at)
+			g.policy.Protect(at)
 			g.bound = append(g.bound, boundListener{l.kind, at})
 		}
 	}
@@ -126,7 +130,7 @@ func printStart(to terminal, g *gateway, log string) error {
 	}
 	sum := 0
 	for _, l := range view.Lines {
-		sum += l.Uplink.Weight()
+		sum += l.Weight
 	}
 	fmt.Fprintln(w, "dispatching to")
 	for _, l := range view.Lines {
@@ -139,8 +143,8 @@ func printStart(to terminal, g *gateway, log string) error {
 		if l.Problem != "" {
 			about = " not now: " + l.Problem
 		}
-		fmt.Fprintf(w, "  %s\tweight %d\t%.1f %%\t%s\n", l.Uplink.Name(), l.Uplink.Weight(),
-			100*float64(l.Uplink.Weight())/float64(sum), about[min(1, len(about)):])
+		fmt.Fprintf(w, "  %s\tweight %d\t%.1f %%\t%s\n", l.Uplink.Name(), l.Weight,
+			100*float64(l.Weight)/float64(sum), about[min(1, len(about)):])
 	}
 	if err := w.Flush(); err != nil {
 		return err

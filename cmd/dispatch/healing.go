@@ -30,7 +30,7 @@ func parseProbes(texts []string) ([]health.Probe, error) {
 // newMonitor makes what watches over the uplinks' health.
 func (g *gateway) newMonitor(probes []health.Probe) *health.Monitor {
 	return health.New(health.Config{
-		Uplinks: g.lines, Probes: probes, Resolve: g.names.Lookup, Logger: g.log,
+		Uplinks: g.lines.Uplinks(), Probes: probes, Resolve: g.names.Lookup, Logger: g.log,
 		Changed: func(s health.Status) {
 			g.http.Avoid(func(c *dispatcher.Conn) bool { return c.Uplink() == s.Uplink && c.Family() == s.Family }, s.State == health.Down)
 		},
@@ -121,7 +121,7 @@ func (g *gateway) renewRoutesOnce() {
 func (g *gateway) applyRoutes() error {
 	g.routesMu.Lock()
 	defer g.routesMu.Unlock()
-	missing, err := g.routes.Apply(g.specs()...)
+	missing, err := g.routes.Apply(g.lines.Specs()...)
 	if err != nil {
 		return fmt.Errorf("--manage-routes: %w", err)
 	}
@@ -137,13 +137,4 @@ func (g *gateway) applyRoutes() error {
 		g.log.Warn("no policy route for a line", "uplink", m.Uplink, "family", family, "problem", m.Problem)
 	}
 	return nil
-}
-
-// specs is what the uplinks were asked for.
-func (g *gateway) specs() []uplink.Spec {
-	var specs []uplink.Spec
-	for _, u := range g.lines.Uplinks() {
-		specs = append(specs, u.Spec)
-	}
-	return specs
 }

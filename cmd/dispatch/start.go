@@ -148,10 +148,10 @@ func (c *startCommand) Run(ctx context.Context, cli *commands, to terminal) (err
 }
 
 // chooseUplinks makes the uplinks the user named, or, for none, the automatic choice.
-func chooseUplinks(specs []uplink.Spec) (*uplink.Set, error) {
+func chooseUplinks(specs []uplink.Spec) (*uplink.Fleet, error) {
 	table := new(machine.Table)
 	if len(specs) > 0 {
-		lines, err := uplink.NewSet(table, specs)
+		lines, err := uplink.NewFleet(table, specs)
 		if errors.Is(err, uplink.ErrNoMatch) {
 			return nil, &usageError{err}
 		}
@@ -169,7 +169,7 @@ func chooseUplinks(specs []uplink.Spec) (*uplink.Set, error) {
 	if len(specs) == 0 {
 		return nil, errors.New("no interface can be used: none is up and has a usable address; 'dispatch list --all' shows why")
 	}
-	return uplink.NewSet(table, specs)
+	return uplink.NewFleet(table, specs)
 }
 
 // serve accepts clients until a signal asks to end: the first lets sessions finish within grace, the second does not.

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"dispatch/dispatcher"
 	"dispatch/dispatcher/health"
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
@@ -33,10 +32,13 @@ type lineStatus struct {
 }
 
 func (g *gateway) status() any {
-	s := status{Lines: []lineStatus{}}
+	s, weights := status{Lines: []lineStatus{}}, make(map[string]int)
+	for _, spec := range g.lines.Specs() {
+		weights[spec.String()] = spec.Weight
+	}
 	for _, l := range g.health.Statuses() {
 		s.Lines = append(s.Lines, lineStatus{
-			Uplink: l.Uplink.Name(), Weight: l.Uplink.Weight(), Family: l.Family.String(),
+			Uplink: l.Uplink.Name(), Weight: weights[l.Uplink.Name()], Family: l.Family.String(),
 			State: l.State.String(), Reason: l.Reason, Since: l.Since,
 		})
 	}
@@ -82,7 +84,7 @@ func (s status) specs() (specs []uplink.Spec, gone []string, err error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("the answer is none of dispatch's: %w", err)
 		}
-		switch _, err := uplink.NewSet(table, []uplink.Spec{spec}); {
+		switch _, err := uplink.NewFleet(table, []uplink.Spec{spec}); {
 		case err == nil:
 			specs = append(specs, spec)
 		case errors.Is(err, uplink.ErrNoMatch):
@@ -97,20 +99,20 @@ func (s status) specs() (specs []uplink.Spec, gone []string, err error) {
 	return specs, gone, nil
 }
 
-// asTold avoids the lines that a gateway has said not to be up.
-type asTold [2]uint64
+// bandsAsTold puts the lines behind the others that a gateway has said not to be up.
+type bandsAsTold [2][]uplink.IDs
 
-// told finds the lines of set in what a gateway has said.
-func told(s status, set *uplink.Set) *asTold {
-	var avoid asTold
+// told finds the lines of the fleet in what a gateway has said.
+func told(s status, fleet *uplink.Fleet) bandsAsTold {
+	var others [2]uplink.IDs
 	for _, l := range s.Lines {
-		for _, u := range set.Uplinks() {
+		for _, u := range fleet.Uplinks() {
 			if u.Name() == l.Uplink && l.State != health.Up.String() {
-				avoid[placeOf(l.Family)] |= 1 << u.Number
+				others[placeOf(l.Family)] = others[placeOf(l.Family)].With(u.ID())
 			}
 		}
 	}
-	return &avoid
+	return bandsAsTold{{^others[0], others[0]}, {^others[1], others[1]}}
 }
 
 func placeOf(family string) int {
@@ -120,16 +122,5 @@ func placeOf(family string) int {
 	return 0
 }
 
-// Attempted and Doubted learn nothing: nothing is attempted.
-func (*asTold) Attempted(uplink.Outcome) {}
-
-// Doubted does nothing.
-func (*asTold) Doubted(*uplink.Uplink, machine.Family) {}
-
-// Avoid returns what the gateway avoids.
-func (a *asTold) Avoid(f machine.Family) uint64 { return a[placeOf(f.String())] }
-
-// hop tells whether a hop is one to be avoided.
-func (a *asTold) hop(h dispatcher.Hop) bool {
-	return a.Avoid(machine.FamilyOf(h.Destinations[0].Addr()))&(1<<h.Uplink.Number) != 0
-}
+// Bands returns what the gateway uses first, and the rest.
+func (b bandsAsTold) Bands(f machine.Family) []uplink.IDs { return b[placeOf(f.String())] }

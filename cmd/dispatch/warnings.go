@@ -25,7 +25,7 @@ func word(name string) string {
 func (g *gateway) warnOfLines(ctx context.Context, to terminal) {
 	ctx, cancel := context.WithTimeout(ctx, examineWithin)
 	defer cancel()
-	lines, err := doctor.Quick(ctx, g.specs())
+	lines, err := doctor.Quick(ctx, g.lines.Specs())
 	if err != nil {
 		g.log.Warn("examining the lines failed", "error", err)
 		return

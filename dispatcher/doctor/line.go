@@ -139,7 +139,7 @@ func looksLikeLine(i *machine.Interface) bool {
 // resolve finds out what the line stands for now. A Set of its own, as a Set refuses what does not exist, and that
 // is a finding here.
 func (e *examination) resolve(table *machine.Table, l *line) error {
-	set, err := uplink.NewSet(table, []uplink.Spec{l.spec})
+	set, err := uplink.NewFleet(table, []uplink.Spec{l.spec})
 	if errors.Is(err, uplink.ErrNoMatch) {
 		return nil
 	}

@@ -79,7 +79,7 @@ func unfix(t *testing.T) {
 // seenAs dials through the uplink and returns the source that the server saw.
 func seenAs(t *testing.T, name string, server netip.AddrPort, within time.Duration) (netip.Addr, error) {
 	t.Helper()
-	set, err := uplink.NewSet(new(machine.Table), specsOf(t, name))
+	set, err := uplink.NewFleet(new(machine.Table), specsOf(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +350,7 @@ func TestRoutesUnprivileged(t *testing.T) {
 // Apply in Watch's callback, as start does it: its own changes wake the watch again, and that has to end.
 func TestRoutesWatchSettles(t *testing.T) {
 	lab, servers := routesLab(t)
-	set, err := uplink.NewSet(new(machine.Table), specsOf(t, wans...))
+	set, err := uplink.NewFleet(new(machine.Table), specsOf(t, wans...))
 	if err != nil {
 		t.Fatal(err)
 	}

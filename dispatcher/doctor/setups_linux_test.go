@@ -331,7 +331,7 @@ func dial(name string, server netip.AddrPort, within time.Duration) (netip.Addr,
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	set, err := uplink.NewSet(new(machine.Table), []uplink.Spec{spec})
+	set, err := uplink.NewFleet(new(machine.Table), []uplink.Spec{spec})
 	if err != nil {
 		return netip.Addr{}, err
 	}

@@ -25,9 +25,9 @@ const (
 // errNoTarget is for a check that has nothing to connect to.
 var errNoTarget = errors.New("no destination is known that works by another uplink")
 
-// check has a line checked, soon. It needs the lock.
+// check has a line checked, soon. It must hold mu.
 func (m *Monitor) check(l *line) {
-	if m.closed {
+	if m.closed || l.ctx.Err() != nil {
 		return
 	}
 	if l.checking {
@@ -53,8 +53,8 @@ func (m *Monitor) patrol() {
 		}
 		m.mu.Lock()
 		for f := range m.lines {
-			for n := range m.lines[f] {
-				if l := &m.lines[f][n]; l.State == Up && !l.checking {
+			for _, l := range m.lines[f] {
+				if l.State == Up && !l.checking {
 					m.check(l)
 				}
 			}
@@ -66,7 +66,7 @@ func (m *Monitor) patrol() {
 // recover checks a line until it is up.
 func (m *Monitor) recover(l *line) {
 	for n := 0; ; n++ {
-		if !m.sleepUntil(m.checked(l).Add(checkEvery)) {
+		if !sleepUntil(l.ctx, m.checked(l).Add(checkEvery)) {
 			return
 		}
 		if m.checkOnce(l, n) {
@@ -77,20 +77,20 @@ func (m *Monitor) recover(l *line) {
 		case <-timer.C:
 		case <-l.hurry:
 			n = -1 // the times grow anew
-		case <-m.ctx.Done():
+		case <-l.ctx.Done():
 		}
 		timer.Stop()
 	}
 }
 
-// sleepUntil returns false when the Monitor is closed.
-func (m *Monitor) sleepUntil(then time.Time) bool {
+// sleepUntil returns false when ctx has ended.
+func sleepUntil(ctx context.Context, then time.Time) bool {
 	timer := time.NewTimer(time.Until(then))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-m.ctx.Done():
+	case <-ctx.Done():
 		return false
 	}
 }
@@ -104,7 +104,7 @@ func (m *Monitor) checked(l *line) time.Time {
 
 // checkOnce makes the nth check of a line in a row, and returns whether it needs no further one.
 func (m *Monitor) checkOnce(l *line, n int) (done bool) {
-	ctx, cancel := context.WithTimeout(m.ctx, checkTimeout)
+	ctx, cancel := context.WithTimeout(l.ctx, checkTimeout)
 	defer cancel()
 	began := m.begin(l, cancel)
 	err := m.try(ctx, l, n)
@@ -122,7 +122,7 @@ func (m *Monitor) begin(l *line, cancel context.CancelFunc) time.Time {
 // outdate ends the check under way, if there is one: the kernel has changed what it is about. A line's address comes
 // before its default route, and a connection that was begun between the two would not see the route for three seconds:
 // the kernel holds back its first packet until nobody has answered for the destination on the line's own network, and
-// repeats none that it holds (Linux, skb_still_in_host_queue). It needs the lock.
+// repeats none that it holds (Linux, skb_still_in_host_queue). It must hold mu.
 func (l *line) outdate() {
 	if l.checking && l.cancel != nil {
 		l.outdated = true
@@ -201,7 +201,7 @@ func (m *Monitor) conclude(l *line, err error, n int, began time.Time) (done boo
 	var doubt *doubtError
 	l.login = l.login || !l.outdated && errors.Is(err, errLogin)
 	switch {
-	case m.ctx.Err() != nil, l.gone:
+	case l.ctx.Err() != nil, l.gone:
 		done = true
 	case l.outdated: // the next one tells
 	case l.State == Up && l.worked.After(began) && !l.login:

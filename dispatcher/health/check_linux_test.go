@@ -27,9 +27,9 @@ func loopbackTable() *machine.Table {
 }
 
 // loopbackLines are two uplinks that work, both on the loopback interface.
-func loopbackLines(t *testing.T) *uplink.Set {
+func loopbackLines(t *testing.T) *uplink.Fleet {
 	t.Helper()
-	set, err := uplink.NewSet(loopbackTable(), []uplink.Spec{{Name: "lo", Weight: 1}, {Addr: netip.MustParseAddr("127.0.0.1"), Weight: 1}})
+	set, err := uplink.NewFleet(loopbackTable(), []uplink.Spec{{Name: "lo", Weight: 1}, {Addr: netip.MustParseAddr("127.0.0.1"), Weight: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func TestLoginPageIsNoSuccess(t *testing.T) {
 		}
 		probes = append(probes, p)
 	}
-	set, err := uplink.NewSet(loopbackTable(), []uplink.Spec{{Name: "lo", Weight: 1}})
+	set, err := uplink.NewFleet(loopbackTable(), []uplink.Spec{{Name: "lo", Weight: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestKernelEndsACheck(t *testing.T) {
 		}
 		return all, err
 	}
-	set, err := uplink.NewSet(table, []uplink.Spec{{Name: "lo", Weight: 1}})
+	set, err := uplink.NewFleet(table, []uplink.Spec{{Name: "lo", Weight: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}

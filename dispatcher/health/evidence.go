@@ -57,8 +57,10 @@ func (m *Monitor) attempted(o uplink.Outcome) (after []func()) {
 	f := indexOf(uplink.FamilyOf(o.Destination.Addr()))
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := &m.lines[f][o.Uplink.Number]
+	l := lineOf(m.lines[f], o.Uplink)
 	switch {
+	case l == nil: // it is of the fleet no more, or not yet
+		return nil
 	case l.login && (o.Failure == uplink.NoFailure || o.Failure.Blame() == uplink.BlameDestination):
 		return nil // whoever asks for the login answered; only a probe tells when that is over
 	case o.Failure == uplink.NoFailure:
@@ -92,8 +94,7 @@ func (m *Monitor) connected(f int, l *line, o uplink.Outcome) []func() {
 	now := time.Now()
 	after := m.alive(l)
 	l.recent.add(o.Destination, now)
-	for n := range m.lines[f] {
-		other := &m.lines[f][n]
+	for _, other := range m.lines[f] {
 		if other == l {
 			continue
 		}
@@ -163,8 +164,8 @@ func (m *Monitor) accusation(f int, l *line) string {
 // failedByOthers tells whether a failure with the same destination is held against another line.
 func (m *Monitor) failedByOthers(f int, l *line, by failure) bool {
 	alike := func(x failure) bool { return x.destination == by.destination && by.at.Sub(x.at).Abs() < forgotten }
-	for n := range m.lines[f] {
-		if o := &m.lines[f][n]; o != l && slices.ContainsFunc(o.failures, alike) {
+	for _, o := range m.lines[f] {
+		if o != l && slices.ContainsFunc(o.failures, alike) {
 			return true
 		}
 	}
@@ -192,8 +193,8 @@ func (m *Monitor) suspect(l *line, why string) (after []func()) {
 
 // reachedByOthers tells whether another line connected to a destination since then.
 func (m *Monitor) reachedByOthers(f int, l *line, d netip.AddrPort, since time.Time) bool {
-	for n := range m.lines[f] {
-		if o := &m.lines[f][n]; o != l && o.recent.since(d, since) {
+	for _, o := range m.lines[f] {
+		if o != l && o.recent.since(d, since) {
 			return true
 		}
 	}
@@ -205,5 +206,7 @@ func (m *Monitor) reachedByOthers(f int, l *line, d netip.AddrPort, since time.T
 func (m *Monitor) Doubted(u *uplink.Uplink, f uplink.Family) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.check(&m.lines[indexOf(f)][u.Number])
+	if l := lineOf(m.lines[indexOf(f)], u); l != nil {
+		m.check(l)
+	}
 }

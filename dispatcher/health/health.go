@@ -43,8 +43,8 @@ type Status struct {
 
 // Config is what a Monitor is made of.
 type Config struct {
-	// Uplinks are the lines to watch over.
-	Uplinks *uplink.Set
+	// Uplinks are the lines to watch over until Kernel tells of others.
+	Uplinks []*uplink.Uplink
 	// Probes are the user's own targets for checks, each asked when the one before has failed, those of HTTP first. With
 	// none, checks go to destinations that lately worked.
 	Probes []Probe
@@ -58,13 +58,12 @@ type Config struct {
 
 // Monitor keeps the uplinks' states. Safe for concurrent use.
 type Monitor struct {
-	set     *uplink.Set
 	probes  []Probe
 	resolve Resolve
 	log     *slog.Logger
 	changed func(Status)
 
-	avoid [2]atomic.Uint64 // by family: the lines that are not up, bit n for Number n
+	bands [2]atomic.Pointer[[]uplink.IDs] // by family: the lines that are up, and the others
 
 	ctx    context.Context // of the checks
 	cancel context.CancelFunc
@@ -73,13 +72,15 @@ type Monitor struct {
 	mu     sync.Mutex
 	closed bool
 	view   *uplink.View // the kernel's last; nil before the first
-	lines  [2][]line    // by family and Number
+	lines  [2][]*line   // by family, in the user's order
 }
 
 // line is one uplink in one family, under the Monitor's lock.
 type line struct {
 	Status
 	suspicion
+	ctx      context.Context // of its checks
+	remove   context.CancelFunc
 	recent   recent
 	kernel   kernelView
 	gone     bool               // the kernel says it cannot be used
@@ -104,7 +105,7 @@ func indexOf(f uplink.Family) int {
 
 // New makes a Monitor that takes all uplinks for up, but those that the kernel says cannot be used. The caller closes it.
 func New(c Config) *Monitor {
-	m := &Monitor{set: c.Uplinks, probes: inOrder(c.Probes), resolve: c.Resolve, log: c.Logger, changed: c.Changed}
+	m := &Monitor{probes: inOrder(c.Probes), resolve: c.Resolve, log: c.Logger, changed: c.Changed}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -115,15 +116,53 @@ func New(c Config) *Monitor {
 	if len(m.probes) > 0 {
 		m.checks.Go(m.patrol)
 	}
+	m.enlist(c.Uplinks)
+	return m
+}
+
+// enlist makes uplinks those that are watched over; what is known of those that were stays. It must hold mu, or be New's.
+func (m *Monitor) enlist(uplinks []*uplink.Uplink) {
 	now := time.Now()
 	for n, f := range families {
-		for _, u := range m.set.Uplinks() {
-			m.lines[n] = append(m.lines[n], line{
-				Status: Status{Uplink: u, Family: f, Since: now}, hurry: make(chan struct{}, 1),
-			})
+		before := m.lines[n]
+		m.lines[n] = make([]*line, len(uplinks))
+		for at, u := range uplinks {
+			if l := lineOf(before, u); l != nil {
+				m.lines[n][at] = l
+				continue
+			}
+			l := &line{Status: Status{Uplink: u, Family: f, Since: now}, hurry: make(chan struct{}, 1)}
+			l.ctx, l.remove = context.WithCancel(m.ctx)
+			m.lines[n][at] = l
+		}
+		for _, l := range before {
+			if lineOf(m.lines[n], l.Uplink) == nil {
+				l.remove()
+			}
+		}
+		m.band(n)
+	}
+}
+
+// lineOf returns the line of an uplink, nil when there is none.
+func lineOf(lines []*line, u *uplink.Uplink) *line {
+	for _, l := range lines {
+		if l.Uplink == u {
+			return l
 		}
 	}
-	return m
+	return nil
+}
+
+// band makes known which lines of a family are up. It must hold mu, or be New's.
+func (m *Monitor) band(family int) {
+	var others uplink.IDs
+	for _, l := range m.lines[family] {
+		if l.State != Up {
+			others = others.With(l.Uplink.ID())
+		}
+	}
+	m.bands[family].Store(&[]uplink.IDs{^others, others})
 }
 
 // Close ends all checks and waits for them.
@@ -135,8 +174,8 @@ func (m *Monitor) Close() {
 	m.checks.Wait()
 }
 
-// Avoid returns the uplinks that new connections of family f are to avoid while there are others: bit n for Number n.
-func (m *Monitor) Avoid(f uplink.Family) uint64 { return m.avoid[indexOf(f)].Load() }
+// Bands returns the uplinks that are up, and all others, for destinations of family f.
+func (m *Monitor) Bands(f uplink.Family) []uplink.IDs { return *m.bands[indexOf(f)].Load() }
 
 // Statuses returns all states, in the uplinks' order, IPv4 first. Families that an uplink has no address of are left
 // out, unless it has none at all: then the kernel's reason stands for both.
@@ -144,9 +183,9 @@ func (m *Monitor) Statuses() []Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []Status
-	for n := range m.set.Uplinks() {
+	for n := range m.lines[0] {
 		for f := range families {
-			if l := &m.lines[f][n]; !l.gone || m.lines[1-f][n].gone {
+			if l := m.lines[f][n]; !l.gone || m.lines[1-f][n].gone {
 				all = append(all, l.Status)
 			}
 		}
@@ -154,7 +193,7 @@ func (m *Monitor) Statuses() []Status {
 	return all
 }
 
-// become changes a line's state. It needs the lock, and returns what is to be done without it.
+// become changes a line's state. It must hold mu, and returns what is to be done without it.
 func (m *Monitor) become(l *line, s State, reason string) (after func()) {
 	before := l.Status
 	if before.State == s && before.Reason == reason {
@@ -164,12 +203,9 @@ func (m *Monitor) become(l *line, s State, reason string) (after func()) {
 	if before.State != s {
 		l.Since = time.Now()
 	}
-	bit, avoid := uint64(1)<<l.Uplink.Number, &m.avoid[indexOf(l.Family)]
+	m.band(indexOf(l.Family))
 	if s == Up {
-		avoid.And(^bit)
 		l.suspicion, l.login = suspicion{}, false
-	} else {
-		avoid.Or(bit)
 	}
 	now := l.Status
 	return func() { m.tell(before, now) }

@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // noLines are three uplinks on interfaces that do not exist: a check of one fails before anything is sent.
-func noLines(t *testing.T) (*uplink.Set, *machine.Table) {
+func noLines(t *testing.T) (*uplink.Fleet, *machine.Table) {
 	t.Helper()
 	table := &machine.Table{List: func() ([]machine.Interface, error) {
 		var all []machine.Interface
@@ -36,7 +36,7 @@ func noLines(t *testing.T) (*uplink.Set, *machine.Table) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := uplink.NewSet(table, specs)
+	set, err := uplink.NewFleet(table, specs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,16 +47,16 @@ func noLines(t *testing.T) (*uplink.Set, *machine.Table) {
 type bench struct {
 	*Monitor
 	t   *testing.T
-	set *uplink.Set
+	set *uplink.Fleet
 
 	mu   sync.Mutex
 	told []Status
 }
 
-func watch(t *testing.T, set *uplink.Set, probes ...Probe) *bench {
+func watch(t *testing.T, set *uplink.Fleet, probes ...Probe) *bench {
 	t.Helper()
 	b := &bench{t: t, set: set}
-	b.Monitor = New(Config{Uplinks: set, Probes: probes, Changed: func(s Status) {
+	b.Monitor = New(Config{Uplinks: set.Uplinks(), Probes: probes, Changed: func(s Status) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.told = append(b.told, s)
@@ -99,7 +99,7 @@ func (b *bench) waitFor(line int, s State) {
 	b.t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		for _, got := range b.Statuses() {
-			if got.Uplink.Number == line && got.State == s {
+			if got.Uplink == b.set.Uplinks()[line] && got.State == s {
 				return
 			}
 		}
@@ -112,11 +112,11 @@ func (b *bench) waitFor(line int, s State) {
 // avoids fails the test unless exactly these lines are avoided.
 func (b *bench) avoids(when string, lines ...int) {
 	b.t.Helper()
-	var want uint64
+	var want uplink.IDs
 	for _, n := range lines {
-		want |= 1 << n
+		want = want.With(uplink.ID(n))
 	}
-	if got := b.Avoid(uplink.IPv4); got != want {
+	if got := b.Bands(uplink.IPv4)[1]; got != want {
 		b.t.Errorf("%s: lines %b are avoided, want %b; %+v", when, got, want, b.Statuses())
 	}
 }
@@ -157,7 +157,7 @@ func TestTwoDestinationsMakeALineSuspect(t *testing.T) {
 	b.avoids("a success between two failures")
 	b.reportAfter(0, 1, destinationA, uplink.TimedOut)
 	b.avoids("two in a row", 1)
-	if s := b.Statuses()[1]; s.State == Up || s.Uplink.Number != 1 || !strings.Contains(s.Reason, "timeout") {
+	if s := b.Statuses()[1]; s.State == Up || s.Uplink.ID() != 1 || !strings.Contains(s.Reason, "timeout") {
 		t.Errorf("status %+v", s)
 	}
 	b.report(1, destinationC, uplink.NoFailure)
@@ -210,7 +210,7 @@ func TestAnotherLinesSuccessSpeaksAgainstALine(t *testing.T) {
 			b.avoids("after both", 2)
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			if len(b.told) == 0 || b.told[0].Uplink.Number != 2 || b.told[0].State != Suspect {
+			if len(b.told) == 0 || b.told[0].Uplink.ID() != 2 || b.told[0].State != Suspect {
 				t.Errorf("told %+v", b.told)
 			}
 		})
@@ -450,10 +450,62 @@ func TestStatesTogether(t *testing.T) {
 				b.report(line, destinationA, [...]uplink.Failure{uplink.NoFailure, uplink.TimedOut, uplink.LineUnusable}[n%3])
 				b.overtaken(line, destinationB)
 				b.Doubted(b.set.Uplinks()[line], uplink.IPv4)
-				b.Avoid(uplink.IPv4)
+				b.Bands(uplink.IPv4)
 				b.Statuses()
 			}
 		})
 	}
 	all.Wait()
+}
+
+// Lines that stay in the fleet keep what is known of them; one that leaves is not checked any more, and nothing that is
+// told of it counts; what was known of it does not stick to the line that gets its place.
+func TestKernelTellsWhichLinesThereAre(t *testing.T) {
+	t.Parallel()
+	set, _ := noLines(t)
+	b := watch(t, set)
+	apply := func(names ...string) {
+		t.Helper()
+		specs, err := uplink.ParseSpecs(names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := set.Apply(specs); err != nil {
+			t.Fatal(err)
+		}
+		view, err := set.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Kernel(view)
+	}
+	first := set.Uplinks()
+	for _, line := range []int{0, 1} {
+		for _, to := range []netip.AddrPort{destinationA, destinationB} {
+			b.Attempted(uplink.Outcome{Uplink: first[2], Host: "x", Destination: to})
+			b.report(line, to, uplink.TimedOut)
+		}
+	}
+	b.avoids("before", 0, 1)
+	b.mu.Lock()
+	checked := lineOf(b.lines[0], first[1])
+	b.mu.Unlock()
+	apply("nowhere0", "nowhere2")
+	b.avoids("after one of those has left", 0)
+	select {
+	case <-checked.ctx.Done():
+	default:
+		t.Error("the line that has left is still checked")
+	}
+	b.Attempted(uplink.Outcome{Uplink: first[1], Host: "x", Destination: destinationA})
+	b.Doubted(first[1], uplink.IPv4)
+	if all := b.Statuses(); len(all) != 2 || all[0].Uplink != first[0] || all[0].State == Up || all[1].Uplink != first[2] {
+		t.Errorf("states %+v", all)
+	}
+	apply("nowhere2")
+	apply("nowhere2", "nowhere1")
+	if again := set.Uplinks()[1]; again == first[1] || again.ID() != first[0].ID() {
+		t.Fatalf("the place of a line that left has %+v", again)
+	}
+	b.avoids("with a new line in the place of one that was")
 }

@@ -14,7 +14,8 @@ type kernelView struct {
 	routed bool       // it has a default route
 }
 
-// Kernel takes in what the uplinks stand for now. It is to be called whenever that has changed, and once at the start.
+// Kernel takes in what the uplinks stand for now, and which there are. It is to be called whenever either has changed, and
+// once at the start.
 func (m *Monitor) Kernel(view *uplink.View) {
 	for _, after := range m.kernel(view) {
 		after()
@@ -25,12 +26,17 @@ func (m *Monitor) kernel(view *uplink.View) (after []func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.view = view
+	uplinks := make([]*uplink.Uplink, len(view.Lines))
+	for n := range view.Lines {
+		uplinks[n] = view.Lines[n].Uplink
+	}
+	m.enlist(uplinks)
 	for n := range view.Lines {
 		v := &view.Lines[n]
 		for f, family := range families {
 			now := kernelView{known: true, source: v.Source(family), routed: v.Routed&family != 0}
 			routed := slices.ContainsFunc(view.Lines, func(v uplink.Line) bool { return v.Routed&family != 0 })
-			after = append(after, m.follow(&m.lines[f][n], now, v, routed)...)
+			after = append(after, m.follow(m.lines[f][n], now, v, routed)...)
 		}
 	}
 	return after

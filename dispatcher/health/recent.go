@@ -39,12 +39,12 @@ func (r *recent) since(d netip.AddrPort, then time.Time) bool {
 }
 
 // targets returns what a line is checked with: what other lines reached last, the latest first. What lies on another
-// line's own network is nothing to try this one with. It needs the lock.
+// line's own network is nothing to try this one with. It must hold mu.
 func (m *Monitor) targets(l *line) []netip.AddrPort {
 	f := indexOf(l.Family)
 	var found []reached
-	for n := range m.lines[f] {
-		if o := &m.lines[f][n]; o != l {
+	for _, o := range m.lines[f] {
+		if o != l {
 			found = append(found, o.recent.entries[:]...)
 		}
 	}
@@ -61,11 +61,11 @@ func (m *Monitor) targets(l *line) []netip.AddrPort {
 	return targets
 }
 
-// foreign tells whether an address lies on another line's own network. It needs the lock.
+// foreign tells whether an address lies on another line's own network. It must hold mu.
 func (m *Monitor) foreign(a netip.Addr, l *line) bool {
 	if m.view == nil {
 		return false
 	}
 	neighbours := m.view.Place(a).Lines
-	return neighbours != 0 && neighbours&(1<<l.Uplink.Number) == 0
+	return neighbours != 0 && !neighbours.Has(l.Uplink.ID())
 }

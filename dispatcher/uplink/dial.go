@@ -65,11 +65,14 @@ func (u *Uplink) DialUDP(ctx context.Context, dst netip.AddrPort) (*net.UDPConn,
 // interfaces when the failure says that the last one is out of date.
 func (u *Uplink) withLine(dst netip.Addr, dial func(*Line, netip.Addr) error) error {
 	for retried := false; ; retried = true {
-		view, err := u.set.View()
+		view, err := u.fleet.View()
 		if err != nil {
 			return err
 		}
-		l, family := &view.Lines[u.Number], FamilyOf(dst)
+		l, family := view.LineOf(u), FamilyOf(dst)
+		if l == nil {
+			return &UnavailableError{Uplink: u.name, Family: family, Reason: "it is not in use any more"}
+		}
 		if source := l.Source(family); source.IsValid() {
 			err = dial(l, source)
 		} else {
@@ -82,7 +85,7 @@ func (u *Uplink) withLine(dst netip.Addr, dial func(*Line, netip.Addr) error) er
 		if err == nil || retried || !outdated(err) || time.Since(view.reading.At) < staleAfter {
 			return err
 		}
-		u.set.Invalidate()
+		u.fleet.Invalidate()
 	}
 }
 

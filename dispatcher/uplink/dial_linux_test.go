@@ -29,7 +29,7 @@ func lines(t *testing.T, args ...string) []*Uplink {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSet(new(machine.Table), specs)
+	s, err := NewFleet(new(machine.Table), specs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,10 +232,10 @@ func TestFailuresOfALine(t *testing.T) {
 		t.Errorf("after the address changed: seen as %s, %v", peer, err)
 	}
 	lab.ClientLink(0, false)
-	up[0].set.Invalidate()
+	up[0].fleet.Invalidate()
 	fails("link down", up[0], four, LineUnusable, 0, time.Second)
 	lab.ClientLink(0, true)
-	up[0].set.Invalidate()
+	up[0].fleet.Invalidate()
 	if _, err := peerSeen(t, up[0], four); err != nil {
 		t.Errorf("after the link came up: %v", err)
 	}
@@ -248,7 +248,7 @@ func TestBindingFailsClosed(t *testing.T) {
 	lab := netlab.New(t, netlab.Config{})
 	to := lab.EchoPeer(t, netip.AddrPortFrom(server4, 0))
 	u := lines(t, "wan2")[0]
-	v, err := u.set.View()
+	v, err := u.fleet.View()
 	if err != nil {
 		t.Fatal(err)
 	}

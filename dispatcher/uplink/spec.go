@@ -71,12 +71,17 @@ func ParseSpecs(args []string) ([]Spec, error) {
 			return nil, err
 		}
 		if seen[s.String()] {
-			return nil, fmt.Errorf("uplink %q is named twice; name it once, with one weight", s)
+			return nil, twiceError(s)
 		}
 		seen[s.String()] = true
 		specs = append(specs, s)
 	}
 	return specs, nil
+}
+
+// twiceError is for an uplink that stands twice in a list.
+func twiceError(s Spec) error {
+	return fmt.Errorf("uplink %q is named twice; name it once, with one weight", s)
 }
 
 func parseWeight(text string) (int, error) {

@@ -7,12 +7,18 @@ import (
 	"dispatch/dispatcher/machine"
 )
 
-// View is what the uplinks of a Set stand for in one reading of the interfaces. It is never changed.
+// View is what the uplinks of a Fleet stand for in one reading of the interfaces. It is never changed.
 type View struct {
-	// Lines has one entry an uplink, in the Set's order.
+	// Lines has one entry an uplink, in the user's order.
 	Lines []Line
+	// IDs is the set of their uplinks.
+	IDs IDs
+	// Generation grows with each change of Lines: what was derived from those can be kept by it.
+	Generation uint64
 
+	members *[]member
 	reading *machine.Reading
+	byID    [MaxUplinks]uint8 // in Lines
 	own     map[netip.Addr]struct{}
 	onLink  []onLink
 }
@@ -20,6 +26,8 @@ type View struct {
 // Line is an uplink at one moment: the interface and the source addresses its connections leave from.
 type Line struct {
 	Uplink *Uplink
+	// Weight is its share against the other uplinks' weights.
+	Weight int
 	// Device and Index name the interface; empty and 0 when it is gone.
 	Device string
 	Index  int
@@ -50,7 +58,7 @@ func (l *Line) Source(f Family) netip.Addr {
 // onLink is a network that is reached without a gateway.
 type onLink struct {
 	prefix netip.Prefix
-	lines  uint64 // the uplinks on the interface it belongs to; 0 for an interface that is none
+	lines  IDs // the uplinks on the interface it belongs to; none for an interface that is no line
 }
 
 // Place is where a destination lies, seen from this machine.
@@ -60,9 +68,9 @@ type Place struct {
 	Direct bool
 	// Own: on this machine itself, a loopback address or one of its interfaces'.
 	Own bool
-	// Lines, when not 0, is the set of uplinks (bit n: Number n) whose own network holds the destination. No
-	// other line reaches it, except by chance of private addressing.
-	Lines uint64
+	// Lines, when not empty, are the uplinks whose own network holds the destination. No other line reaches it, except
+	// by chance of private addressing.
+	Lines IDs
 }
 
 // Place tells where addr lies. Of on-link networks that overlap the longest prefix decides, as in a routing table (RFC 4632
@@ -76,7 +84,7 @@ func (v *View) Place(addr netip.Addr) Place {
 		return Place{Direct: true}
 	}
 	longest := 0 // bits; no on-link network has none
-	var lines uint64
+	var lines IDs
 	for _, n := range v.onLink {
 		bits := n.prefix.Bits()
 		if bits < longest || !n.prefix.Contains(addr) {
@@ -100,17 +108,47 @@ func (v *View) lacks(other *View) bool {
 	return false
 }
 
-func newView(r *machine.Reading, uplinks []*Uplink) *View {
+// Line returns what the fleet's uplink with that ID stands for; the ID is one of v.IDs.
+func (v *View) Line(id ID) *Line { return &v.Lines[v.byID[id]] }
+
+// LineOf returns what u stands for, nil when u is not of the fleet any more.
+func (v *View) LineOf(u *Uplink) *Line {
+	if !v.IDs.Has(u.id) {
+		return nil
+	}
+	if l := v.Line(u.id); l.Uplink == u {
+		return l
+	}
+	return nil
+}
+
+// Reaching returns the uplinks that have a source address of addr's family; of those in only, unless that is empty.
+func (v *View) Reaching(addr netip.Addr, only IDs) IDs {
+	var ids IDs
+	family := FamilyOf(addr)
+	for n := range v.Lines {
+		if l := &v.Lines[n]; l.Families&family != 0 && (only == 0 || only.Has(l.Uplink.id)) {
+			ids = ids.With(l.Uplink.id)
+		}
+	}
+	return ids
+}
+
+func newView(r *machine.Reading, members *[]member) *View {
 	v := &View{
-		Lines:   make([]Line, len(uplinks)),
+		Lines:   make([]Line, len(*members)),
+		members: members,
 		reading: r,
 		own:     make(map[netip.Addr]struct{}),
 	}
-	linesOf := make(map[int]uint64) // by interface index
-	for n, u := range uplinks {
-		v.Lines[n] = resolve(r.Interfaces, u)
-		if v.Lines[n].Index != 0 {
-			linesOf[v.Lines[n].Index] |= 1 << n
+	linesOf := make(map[int]IDs) // by interface index
+	for n, m := range *members {
+		id := m.uplink.id
+		v.byID[id], v.IDs = uint8(n), v.IDs.With(id)
+		l := resolve(r.Interfaces, m)
+		v.Lines[n] = l
+		if l.Index != 0 {
+			linesOf[l.Index] = linesOf[l.Index].With(id)
 		}
 	}
 	for n := range r.Interfaces {
@@ -126,11 +164,11 @@ func newView(r *machine.Reading, uplinks []*Uplink) *View {
 	return v
 }
 
-func resolve(interfaces []machine.Interface, u *Uplink) Line {
-	l := Line{Uplink: u}
-	i := find(interfaces, u.Spec)
+func resolve(interfaces []machine.Interface, m member) Line {
+	l, fixed := Line{Uplink: m.uplink, Weight: m.spec.Weight}, m.spec.Addr
+	i := find(interfaces, m.spec)
 	if i == nil {
-		if u.Spec.Addr.IsValid() {
+		if fixed.IsValid() {
 			l.Problem = "no interface has this address now"
 		} else {
 			l.Problem = "the interface is gone"
@@ -146,18 +184,18 @@ func resolve(interfaces []machine.Interface, u *Uplink) Line {
 		l.Problem = "the link is down"
 		return l
 	}
-	if !u.Spec.Addr.IsValid() {
+	if !fixed.IsValid() {
 		l.source4, l.source6 = i.Source(IPv4), i.Source(IPv6)
 	} else {
-		a, _ := i.Address(u.Spec.Addr)
+		a, _ := i.Address(fixed)
 		if ok, why := a.Usable(); !ok {
 			l.Problem = "the address is " + why
 			return l
 		}
-		if FamilyOf(u.Spec.Addr) == IPv4 {
-			l.source4 = u.Spec.Addr
+		if FamilyOf(fixed) == IPv4 {
+			l.source4 = fixed
 		} else {
-			l.source6 = u.Spec.Addr
+			l.source6 = fixed
 		}
 	}
 	if l.source4.IsValid() {

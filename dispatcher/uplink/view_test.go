@@ -49,13 +49,13 @@ func laptop() []machine.Interface {
 	}
 }
 
-func set(t *testing.T, list func() ([]machine.Interface, error), args ...string) *Set {
+func fleet(t *testing.T, list func() ([]machine.Interface, error), args ...string) *Fleet {
 	t.Helper()
 	specs, err := ParseSpecs(args)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSet(&machine.Table{List: list}, specs)
+	s, err := NewFleet(&machine.Table{List: list}, specs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,14 +120,14 @@ func TestAutomaticLeavesOutTunnelsBesideLines(t *testing.T) {
 	}
 }
 
-func TestNewSetRefusesWhatIsNotThere(t *testing.T) {
+func TestNewFleetRefusesWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	for _, arg := range []string{"eth9", "198.51.100.99"} {
 		spec, err := ParseSpec(arg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = NewSet(&machine.Table{List: fixed(laptop())}, []Spec{spec})
+		_, err = NewFleet(&machine.Table{List: fixed(laptop())}, []Spec{spec})
 		if !errors.Is(err, ErrNoMatch) {
 			t.Errorf("%s: %v", arg, err)
 			continue
@@ -138,14 +138,14 @@ func TestNewSetRefusesWhatIsNotThere(t *testing.T) {
 			}
 		}
 	}
-	if _, err := NewSet(&machine.Table{List: fixed(laptop())}, nil); err == nil {
+	if _, err := NewFleet(&machine.Table{List: fixed(laptop())}, nil); err == nil {
 		t.Error("a set without uplinks was made")
 	}
 }
 
 func TestLines(t *testing.T) {
 	t.Parallel()
-	s := set(t, fixed(laptop()), "eth0", "wlan0@3", "usb0", "203.0.113.7", "fd01::7", "only6", "2001:db8:1::aaaa")
+	s := fleet(t, fixed(laptop()), "eth0", "wlan0@3", "usb0", "203.0.113.7", "fd01::7", "only6", "2001:db8:1::aaaa")
 	v, err := s.View()
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func TestLines(t *testing.T) {
 
 func TestPlace(t *testing.T) {
 	t.Parallel()
-	s := set(t, fixed(laptop()), "eth0", "wlan0")
+	s := fleet(t, fixed(laptop()), "eth0", "wlan0")
 	v, err := s.View()
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func TestPlace(t *testing.T) {
 
 func TestPlaceLongestPrefixDecides(t *testing.T) {
 	t.Parallel()
-	s := set(t, fixed([]machine.Interface{
+	s := fleet(t, fixed([]machine.Interface{
 		{Index: 1, Name: "corp", Kind: machine.KindEthernet, Up: true, Addresses: []machine.Address{address("10.0.0.2/8"), address("fd00::2/32")}},
 		{Index: 2, Name: "home", Kind: machine.KindWiFi, Up: true, Addresses: []machine.Address{address("10.1.0.2/16")}},
 		{Index: 3, Name: "docker0", Kind: machine.KindVirtual, Up: true, Addresses: []machine.Address{address("10.1.7.1/24"), address("fd00:0:7::1/64")}},
@@ -229,7 +229,7 @@ func TestPlaceLongestPrefixDecides(t *testing.T) {
 func TestViewFollowsTheMachine(t *testing.T) {
 	t.Parallel()
 	m, reads := laptop(), 0
-	s := set(t, func() ([]machine.Interface, error) { reads++; return m, nil }, "eth0")
+	s := fleet(t, func() ([]machine.Interface, error) { reads++; return m, nil }, "eth0")
 	source := func() string {
 		v, err := s.View()
 		if err != nil {
@@ -292,7 +292,7 @@ func TestLineIsRouted(t *testing.T) {
 	t.Parallel()
 	m := laptop()
 	m[2].DefaultRoutes = append(m[2].DefaultRoutes, via(IPv6, "fe80::1"))
-	v, err := set(t, fixed(m), "eth0", "wlan0", "tun0", "203.0.113.7", "usb0").View()
+	v, err := fleet(t, fixed(m), "eth0", "wlan0", "tun0", "203.0.113.7", "usb0").View()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ type call struct {
 func watchLab(t *testing.T, names ...string) *labWatch {
 	t.Helper()
 	w := &labWatch{t: t, calls: make(chan call, 10000)}
-	s := set(t, func() ([]machine.Interface, error) {
+	s := fleet(t, func() ([]machine.Interface, error) {
 		begun := time.Now()
 		defer func() { w.took.Add(int64(time.Since(begun))) }()
 		w.reads.Add(1)

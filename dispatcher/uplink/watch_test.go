@@ -11,7 +11,7 @@ import (
 func TestWatchTellsOfLinesAndOfAddressesThatGo(t *testing.T) {
 	t.Parallel()
 	told := 0
-	w := &watcher{set: set(t, fixed(laptop()), "eth0"), changed: func(*View) { told++ }}
+	w := &watcher{fleet: fleet(t, fixed(laptop()), "eth0"), changed: func(*View) { told++ }}
 	former := address("198.51.100.77/24")
 	former.Deprecated = true
 	withFormer, otherSource, otherLine := laptop(), laptop(), laptop()

@@ -20,6 +20,7 @@ import (
 
 	"dispatch/dispatcher"
 	"dispatch/dispatcher/machine"
+	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
 	"dispatch/listeners"
 )
@@ -32,6 +33,7 @@ const patience = 20 * time.Second
 type fixture struct {
 	t          testing.TB
 	dispatcher *dispatcher.Dispatcher
+	policy     policy.Local
 	handler    *Handler
 	server     *listeners.Server
 	at         netip.AddrPort
@@ -41,7 +43,7 @@ type fixture struct {
 type fixtureConfig struct {
 	zone      map[string]string // beyond "origin", which is 127.0.0.1
 	resolver  dispatcher.Resolver
-	uplinks   *uplink.Set // instead of one that reaches nothing
+	uplinks   *uplink.Fleet // instead of one that reaches nothing
 	handshake time.Duration
 	timeout   time.Duration // of connecting
 	wrap      func(listeners.Handler) listeners.Handler
@@ -72,7 +74,7 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 		log = slog.New(slog.DiscardHandler)
 	}
 	f.dispatcher = dispatcher.New(dispatcher.Config{
-		Uplinks: c.uplinks, Resolver: resolver, Logger: log, ConnectTimeout: c.timeout,
+		Fleet: c.uplinks, Resolver: resolver, Policy: &f.policy, Logger: log, ConnectTimeout: c.timeout,
 	})
 	f.handler = New(Config{Dispatcher: f.dispatcher, Logger: log, HandshakeTimeout: c.handshake})
 	// Times that no test means to reach are longer than a busy machine can take.
@@ -92,7 +94,7 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 		t.Fatal(err)
 	}
 	f.at = at
-	f.dispatcher.Protect(at)
+	f.policy.Protect(at)
 	f.server.Start()
 	t.Cleanup(f.close)
 	return f
@@ -106,7 +108,7 @@ func (f *fixture) close() {
 }
 
 // deadEnd is a machine with loopback and an uplink whose addresses are for documentation.
-func deadEnd(t testing.TB) *uplink.Set {
+func deadEnd(t testing.TB) *uplink.Fleet {
 	t.Helper()
 	table := &machine.Table{List: func() ([]machine.Interface, error) {
 		return []machine.Interface{
@@ -118,7 +120,7 @@ func deadEnd(t testing.TB) *uplink.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := uplink.NewSet(table, specs)
+	set, err := uplink.NewFleet(table, specs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func newShop(t *testing.T, weights ...string) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := uplink.NewSet(new(machine.Table), specs)
+	set, err := uplink.NewFleet(new(machine.Table), specs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,7 +102,7 @@ func gateway(t testing.TB, log *slog.Logger) *dispatcher.Dispatcher {
 			Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}},
 		}}, nil
 	}}
-	set, err := uplink.NewSet(table, []uplink.Spec{{Name: "lo", Weight: 1}})
+	set, err := uplink.NewFleet(table, []uplink.Spec{{Name: "lo", Weight: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func gateway(t testing.TB, log *slog.Logger) *dispatcher.Dispatcher {
 		}
 		return nil, dispatcher.ErrNotFound
 	})
-	return dispatcher.New(dispatcher.Config{Uplinks: set, Resolver: lookup, Logger: log})
+	return dispatcher.New(dispatcher.Config{Fleet: set, Resolver: lookup, Logger: log})
 }
 
 func serveSOCKS(t testing.TB, d Dialer) netip.AddrPort {

@@ -1,4 +1,4 @@
-package dispatcher
+package balance
 
 import (
 	"maps"
@@ -12,7 +12,7 @@ import (
 // WeightedRoundRobin is the smooth weighted round robin that nginx made known: with weights 5:3:2 the picks
 // come as a b c a a b a c b a, spread out, and every run of as many picks as the sum of the weights holds
 // each uplink exactly as often as its weight. There is one rotation for each family of destinations and each
-// set of eligible uplinks, so the proportion is exact at once when the set changes, and a returning uplink
+// set of lines, so the proportion is exact at once when the set or a weight changes, and a returning uplink
 // does not catch up on what it missed. The zero value is ready to use; safe for concurrent use.
 type WeightedRoundRobin struct {
 	mu        sync.Mutex // held while a rotation is added
@@ -21,70 +21,100 @@ type WeightedRoundRobin struct {
 
 type rotationKey struct {
 	families uplink.Family
-	eligible uint64
+	lines    uplink.IDs
 }
 
-// maxRotations bounds the memory of sets that were once eligible. More than these are only seen on machines whose
+// maxRotations bounds the memory of sets that were once to choose from. More than these are only seen on machines whose
 // lines flap in ever new combinations; then all rotations start afresh.
 const maxRotations = 256
 
 // rotation is the sequence of picks of one set, worked out beforehand: a pick is one atomic addition, which
 // keeps it exact and cheap on all cores.
 type rotation struct {
-	sequence []uint8 // indices into the eligible uplinks
-	next     atomic.Uint64
+	shares     []share       // what the sequence was worked out for, in the user's order
+	generation atomic.Uint64 // of a View that says the same
+	sequence   []uplink.ID
+	next       atomic.Uint64
+}
+
+type share struct {
+	line   *uplink.Uplink
+	weight int
 }
 
 // Order puts the rotation's pick first, and behind it the others in the order in which they come next.
-func (w *WeightedRoundRobin) Order(buf []*uplink.Uplink, c Choice) []*uplink.Uplink {
-	if len(c.Eligible) == 1 {
-		return append(buf, c.Eligible[0])
+func (w *WeightedRoundRobin) Order(buf []uplink.ID, c Choice) []uplink.ID {
+	if c.Lines.Len() == 1 {
+		return append(buf, c.Lines.First())
 	}
 	r := w.rotation(c)
 	at := int((r.next.Add(1) - 1) % uint64(len(r.sequence)))
-	var seen uint64
-	for taken := 0; taken < len(c.Eligible); at++ {
+	for left := c.Lines; left != 0; at++ {
 		if at == len(r.sequence) {
 			at = 0
 		}
-		n := r.sequence[at]
-		if seen&(1<<n) == 0 {
-			seen |= 1 << n
-			buf = append(buf, c.Eligible[n])
-			taken++
+		if id := r.sequence[at]; left.Has(id) {
+			left = left.Without(id)
+			buf = append(buf, id)
 		}
 	}
 	return buf
 }
 
 func (w *WeightedRoundRobin) rotation(c Choice) *rotation {
-	key := rotationKey{families: c.Families}
-	for _, u := range c.Eligible {
-		key.eligible |= 1 << u.Number
-	}
-	if known := w.rotations.Load(); known != nil {
-		if r := (*known)[key]; r != nil {
-			return r
-		}
+	key := rotationKey{families: c.Families, lines: c.Lines}
+	known := w.known(key, c.View)
+	if known != nil {
+		return known
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if known = w.known(key, c.View); known != nil {
+		return known
+	}
 	rotations := make(map[rotationKey]*rotation)
-	if known := w.rotations.Load(); known != nil {
-		if r := (*known)[key]; r != nil {
-			return r
-		}
-		if len(*known) < maxRotations {
-			rotations = maps.Clone(*known)
-		}
+	if all := w.rotations.Load(); all != nil && len(*all) < maxRotations {
+		rotations = maps.Clone(*all)
 	}
-	weights := make([]int, len(c.Eligible))
-	for n, u := range c.Eligible {
-		weights[n] = u.Weight()
-	}
-	r := &rotation{sequence: smooth(weights)}
+	r := newRotation(c)
 	rotations[key] = r
 	w.rotations.Store(&rotations)
+	return r
+}
+
+// known returns the rotation for a set, if there is one that was made for the same lines with the same weights: an ID may
+// have passed to another line, or a weight may have changed, since the View it was made for.
+func (w *WeightedRoundRobin) known(key rotationKey, view *uplink.View) *rotation {
+	all := w.rotations.Load()
+	if all == nil {
+		return nil
+	}
+	r := (*all)[key]
+	if r == nil || r.generation.Load() == view.Generation {
+		return r
+	}
+	for _, s := range r.shares {
+		if l := view.LineOf(s.line); l == nil || l.Weight != s.weight {
+			return nil
+		}
+	}
+	r.generation.Store(view.Generation)
+	return r
+}
+
+func newRotation(c Choice) *rotation {
+	r := new(rotation)
+	var weights []int
+	for n := range c.View.Lines {
+		if l := &c.View.Lines[n]; c.Lines.Has(l.Uplink.ID()) {
+			r.shares = append(r.shares, share{l.Uplink, l.Weight})
+			weights = append(weights, l.Weight)
+		}
+	}
+	for _, n := range smooth(weights) {
+		r.sequence = append(r.sequence, r.shares[n].line.ID())
+	}
+	r.generation.Store(c.View.Generation)
 	return r
 }
 
