@@ -145,7 +145,7 @@ func printRoute(out io.Writer, view *uplink.View, route *dispatcher.Route) error
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "a new connection would try, in this order (the next one begins with another, by the shares)")
 	for n, h := range hops {
-		name, share := dispatcher.Direct, "not bound: it "+h.Rule.Explain()+"\t"
+		name, share := dispatcher.Direct, "not bound to a line\t"
 		if h.Uplink != nil {
 			name, share = h.Uplink.Name(), fmt.Sprintf("weight %d\tif all else fails\t", weight(h))
 			if h.Band == best {
@@ -162,8 +162,12 @@ func printRoute(out io.Writer, view *uplink.View, route *dispatcher.Route) error
 		}
 		fmt.Fprintf(w, "  %d.\t%s\t%s%s\n", n+1, name, share, strings.Join(ways, ", then "))
 	}
-	if len(hops) > 0 && hops[0].Uplink != nil && hops[0].Rule != policy.Default {
-		fmt.Fprintf(w, "only by these: the destination %s\n", hops[0].Rule.Explain())
+	told := make(map[policy.Rule]bool)
+	for _, h := range hops {
+		if !told[h.Rule] {
+			told[h.Rule] = true
+			fmt.Fprintf(w, "by the rule %q: the destination %s\n", h.Rule, h.Rule.Explain())
+		}
 	}
 	return w.Flush()
 }
