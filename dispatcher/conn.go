@@ -4,23 +4,45 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"dispatch/dispatcher/relay"
 	"dispatch/dispatcher/uplink"
 )
 
+// Stream is a connection whose directions end each on its own, on either side of the gateway.
+type Stream = relay.Stream
+
+// State is what a socket tells of its peer.
+type State = relay.State
+
+// The states.
+const (
+	Open   = relay.Open   // the peer is there, and nothing has come that was not read
+	Unread = relay.Unread // something has, or its end behind it
+	Ended  = relay.Ended  // its FIN has come, and all before it was read
+	Broken = relay.Broken // it was reset, or closed on our side
+)
+
+// StateOf looks, without a wait, at the socket that s is or wraps. A stream without one is taken to be Open.
+func StateOf(s Stream) State { return relay.StateOf(s) }
+
+// Reset closes s so that its peer sees it break. One that is closed already is no error.
+func Reset(s Stream) error { return relay.Reset(s) }
+
 // Conn is a connection to a destination. What is read and written is counted for the session it serves at the
 // moment: one for its life when it came from Dial, one after the other when it is kept alive between requests.
 type Conn struct {
-	tcp         *net.TCPConn
+	stream      Stream
 	uplink      *uplink.Uplink
 	destination netip.AddrPort
 	serving     atomic.Pointer[Session]
 	owned       *Session // ended by Close; nil when sessions are the caller's
-	relaying    atomic.Pointer[relay.Session]
+	relaying    atomic.Pointer[relay.Relay]
 }
 
 // Uplink returns the line the connection leaves by, nil when it is direct.
@@ -38,10 +60,10 @@ func (c *Conn) Serve(s *Session) {
 // Relay begins to copy between the client and the destination and returns. When both directions have ended it closes
 // both, ends the session, and calls done, once, with nil when both ended with a FIN. Only for connections that came
 // from Dial.
-func (c *Conn) Relay(client net.Conn, done func(error)) {
-	s := relay.New(client, c.tcp, &c.owned.bytes, func(err error) { c.relayed(err, done) })
-	c.relaying.Store(s)
-	s.Start()
+func (c *Conn) Relay(client Stream, done func(error)) {
+	r := c.owned.d.relays.Relay(client, c.stream, &c.owned.bytes, func(err error) { c.relayed(err, done) })
+	c.relaying.Store(r)
+	r.Start()
 }
 
 // Go is the statement go f(), on a goroutine that may have run something else before. Serving a client calls deeply, and
@@ -50,8 +72,8 @@ func Go(f func()) { relay.Go(f) }
 
 // Wake makes a relay notice that the client's connection has been closed. Without a relay it does nothing.
 func (c *Conn) Wake() {
-	if s := c.relaying.Load(); s != nil {
-		s.Wake()
+	if r := c.relaying.Load(); r != nil {
+		r.Wake()
 	}
 }
 
@@ -80,7 +102,7 @@ func (c *Conn) logPanic(cause any, stack []byte) {
 func (c *Conn) Abandon(class Class, cause error) error {
 	err := &Error{Step: StepAnswer, Class: class, Host: c.owned.Request.Host, Err: cause}
 	c.owned.End(err)
-	if closeErr := c.Close(); closeErr != nil {
+	if closeErr := c.Close(); closeErr != nil && !errors.Is(closeErr, net.ErrClosed) {
 		return errors.Join(err, closeErr)
 	}
 	return err
@@ -88,7 +110,7 @@ func (c *Conn) Abandon(class Class, cause error) error {
 
 // Read reads from the destination.
 func (c *Conn) Read(p []byte) (int, error) {
-	n, err := c.tcp.Read(p)
+	n, err := c.stream.Read(p)
 	if s := c.serving.Load(); s != nil {
 		s.bytes.Down.Add(int64(n))
 	}
@@ -97,7 +119,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write writes to the destination.
 func (c *Conn) Write(p []byte) (int, error) {
-	n, err := c.tcp.Write(p)
+	n, err := c.stream.Write(p)
 	if s := c.serving.Load(); s != nil {
 		s.bytes.Up.Add(int64(n))
 	}
@@ -105,22 +127,25 @@ func (c *Conn) Write(p []byte) (int, error) {
 }
 
 // Quiet tells whether the connection is open and the destination has sent nothing that has not been read, nor its end.
+// If not, the connection is not to be used any more. Nothing may be reading from it.
 func (c *Conn) Quiet() bool {
-	raw, err := c.tcp.SyscallConn()
-	if err != nil {
+	if relay.StateOf(c.stream) != relay.Open {
 		return false
 	}
-	quiet := false
-	err = raw.Control(func(fd uintptr) { quiet = isQuiet(fd) })
-	return err == nil && quiet
+	if _, ok := c.stream.(syscall.Conn); ok {
+		return true
+	}
+	// It may hold what came over its socket: a read whose time is over before it begins brings only that.
+	if c.stream.SetReadDeadline(time.Unix(1, 0)) != nil {
+		return false
+	}
+	n, err := c.stream.Read(make([]byte, 1))
+	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.stream.SetReadDeadline(time.Time{}) == nil
 }
-
-// SetLinger is that of net.TCPConn: with 0, Close resets the connection.
-func (c *Conn) SetLinger(sec int) error { return c.tcp.SetLinger(sec) }
 
 // Close closes the connection, and ends its session if it came from Dial.
 func (c *Conn) Close() error {
-	err := c.tcp.Close()
+	err := c.stream.Close()
 	c.Wake()
 	if c.owned != nil {
 		c.owned.End(nil)
@@ -128,23 +153,27 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// CloseRead and CloseWrite shut down one direction.
-func (c *Conn) CloseRead() error { return c.tcp.CloseRead() }
+// Reset closes the connection with a reset, which its session passes on to the client.
+func (c *Conn) Reset() error {
+	err := relay.Reset(c.stream)
+	c.Wake()
+	return err
+}
 
 // CloseWrite sends a FIN to the destination.
-func (c *Conn) CloseWrite() error { return c.tcp.CloseWrite() }
+func (c *Conn) CloseWrite() error { return c.stream.CloseWrite() }
 
-// LocalAddr is a *net.TCPAddr.
-func (c *Conn) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
+// LocalAddr is a *net.TCPAddr where the stream is TCP or runs over it.
+func (c *Conn) LocalAddr() net.Addr { return c.stream.LocalAddr() }
 
-// RemoteAddr is a *net.TCPAddr.
-func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
+// RemoteAddr is that of the stream.
+func (c *Conn) RemoteAddr() net.Addr { return c.stream.RemoteAddr() }
 
 // SetDeadline is that of net.Conn.
-func (c *Conn) SetDeadline(t time.Time) error { return c.tcp.SetDeadline(t) }
+func (c *Conn) SetDeadline(t time.Time) error { return c.stream.SetDeadline(t) }
 
 // SetReadDeadline is that of net.Conn.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.tcp.SetReadDeadline(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.stream.SetReadDeadline(t) }
 
 // SetWriteDeadline is that of net.Conn.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.tcp.SetWriteDeadline(t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.stream.SetWriteDeadline(t) }

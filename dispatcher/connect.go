@@ -175,7 +175,7 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 	switch {
 	case err == nil && !late:
 		r.over = true
-		r.winner, r.won = &Conn{tcp: tcp, uplink: p.uplink, destination: p.destination}, p.place
+		r.winner, r.won = &Conn{stream: tcp, uplink: p.uplink, destination: p.destination}, p.place
 	case err != nil && !late:
 		r.failed = append(r.failed, fmt.Errorf("%s through %s: %w", p.destination, lineName(p.uplink), err))
 		if r.worst == uplink.NoFailure || telling(class) > telling(r.worst) {

@@ -14,6 +14,7 @@ import (
 
 	"dispatch/dispatcher/balance"
 	"dispatch/dispatcher/policy"
+	"dispatch/dispatcher/relay"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -56,13 +57,14 @@ type Dispatcher struct {
 	turn     atomic.Uint64 // of ServerDialer
 	alarms   alarms
 	setbacks setbacks
+	relays   *relay.Engine
 }
 
 // New makes a Dispatcher.
 func New(c Config) *Dispatcher {
 	d := &Dispatcher{
 		fleet: c.Fleet, resolver: c.Resolver, policy: c.Policy, bands: c.Bands, strategy: c.Strategy, observer: c.Observer,
-		log: c.Logger, timeout: c.ConnectTimeout,
+		log: c.Logger, timeout: c.ConnectTimeout, relays: relay.NewEngine(),
 	}
 	if d.policy == nil {
 		d.policy = new(policy.Local)

@@ -28,7 +28,7 @@ func TestExhaustionLeavesOthersTheirChance(t *testing.T) {
 		t.Errorf("a further attempt %t, over %t, %v", more, r.over, r.ctx.Err())
 	}
 	r.settle(first, conn, nil, time.Second)
-	if r.winner == nil || r.winner.tcp != conn || !r.over {
+	if r.winner == nil || r.winner.stream != conn || !r.over {
 		t.Errorf("the winner is %+v", r.winner)
 	}
 	if err := conn.Close(); err != nil {

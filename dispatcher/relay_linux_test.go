@@ -21,7 +21,7 @@ func TestEndOfAParkedRelay(t *testing.T) {
 		clients, conns = append(clients, client), append(conns, conn)
 	}
 	stacks := make([]byte, 1<<20)
-	for until := time.Now().Add(20 * time.Second); bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("relay.(*Session).run")); {
+	for until := time.Now().Add(20 * time.Second); bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("relay.(*Relay).run")); {
 		if time.Now().After(until) {
 			t.Fatal("the relays keep goroutines")
 		}

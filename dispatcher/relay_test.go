@@ -32,6 +32,14 @@ func (l *lines) String() string {
 // relaying is a session of a Dispatcher, with the sockets of client and server.
 func relaying(t *testing.T, log *slog.Logger, done func(error)) (conn *Conn, client, server net.Conn) {
 	t.Helper()
+	conn, client, near, server := connected(t, log)
+	conn.Relay(near, done)
+	return conn, client, server
+}
+
+// connected is a session before anything is copied.
+func connected(t *testing.T, log *slog.Logger) (conn *Conn, client net.Conn, near Stream, server net.Conn) {
+	t.Helper()
 	listen := func() net.Listener {
 		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 		if err != nil {
@@ -48,7 +56,7 @@ func relaying(t *testing.T, log *slog.Logger, done func(error)) (conn *Conn, cli
 		t.Cleanup(func() { _ = c.Close() })
 		return c
 	}
-	origin, near := listen(), listen()
+	origin, atHome := listen(), listen()
 	d := New(Config{Fleet: house(t), Resolver: names(nil), Logger: log})
 	to := origin.Addr().(*net.TCPAddr).AddrPort()
 	conn, err := d.Dial(t.Context(), Request{Listener: "test", Host: to.Addr().String(), Port: to.Port()})
@@ -56,13 +64,12 @@ func relaying(t *testing.T, log *slog.Logger, done func(error)) (conn *Conn, cli
 		t.Fatal(err)
 	}
 	server = accept(origin)
-	client, err = new(net.Dialer).DialContext(t.Context(), "tcp4", near.Addr().String())
+	client, err = new(net.Dialer).DialContext(t.Context(), "tcp4", atHome.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	conn.Relay(accept(near), done)
-	return conn, client, server
+	return conn, client, accept(atHome).(Stream), server
 }
 
 func TestRelayEndsItsSessionBeforeItTells(t *testing.T) {

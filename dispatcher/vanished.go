@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"errors"
 	"net"
 
 	"dispatch/dispatcher/uplink"
@@ -10,22 +9,8 @@ import (
 // Stranded tells whether the connection left from an address that this machine does not have any more: nothing will
 // come back on it.
 func (c *Conn) Stranded(now *uplink.View) bool {
-	local, ok := c.tcp.LocalAddr().(*net.TCPAddr)
+	local, ok := c.stream.LocalAddr().(*net.TCPAddr)
 	return ok && c.uplink != nil && !now.Place(local.AddrPort().Addr()).Own
-}
-
-// Reset closes the connection with a reset, which its session passes on to the client.
-func (c *Conn) Reset() error {
-	lingerErr := c.tcp.SetLinger(0)
-	err := c.tcp.Close()
-	c.Wake()
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	if errors.Is(lingerErr, net.ErrClosed) {
-		return nil
-	}
-	return lingerErr
 }
 
 // ResetStranded resets the sessions whose connections are Stranded, so that their applications connect anew at once: the

@@ -45,8 +45,8 @@ func (s *Server) accept(l *listener) {
 	}
 }
 
-func (s *Server) welcome(l *listener, tcp *net.TCPConn) {
-	c := &Conn{tcp: tcp, listener: l.name, server: s, idle: true}
+func (s *Server) welcome(l *listener, stream dispatcher.Stream) {
+	c := &Conn{stream: stream, listener: l.name, server: s, idle: true}
 	if !s.track(c) {
 		s.closeConn(c)
 		return

@@ -11,8 +11,8 @@ import (
 
 // Conn is a client's connection, as a Handler gets it. What was read to find out the protocol is read again from it.
 type Conn struct {
-	tcp      *net.TCPConn
-	prefix   []byte // read from tcp, not yet by the handler
+	stream   dispatcher.Stream
+	prefix   []byte // read from it, not yet by the handler
 	listener string
 	server   *Server
 	idle     bool // under server.mu: no request is being served
@@ -28,7 +28,7 @@ func (c *Conn) Request(protocol string) dispatcher.Request {
 
 // Client is the client's address.
 func (c *Conn) Client() netip.AddrPort {
-	if a, ok := c.tcp.RemoteAddr().(*net.TCPAddr); ok {
+	if a, ok := c.stream.RemoteAddr().(*net.TCPAddr); ok {
 		p := a.AddrPort()
 		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 	}
@@ -39,12 +39,12 @@ func (c *Conn) Client() netip.AddrPort {
 // connection is closed at once when the server shuts down, be it already idle then or later.
 func (c *Conn) Idle(idle bool) { c.server.setIdle(c, idle) }
 
-// Detach hands the socket over for copying, with what has been read from it and not yet by the handler; nil when
+// Detach hands the stream over for copying, with what has been read from it and not yet by the handler; nil when
 // there is no such thing. The Conn must not be read any more, but is still to be closed.
-func (c *Conn) Detach() (*net.TCPConn, []byte) {
+func (c *Conn) Detach() (dispatcher.Stream, []byte) {
 	rest := c.prefix
 	c.prefix = nil
-	return c.tcp, rest
+	return c.stream, rest
 }
 
 // Read reads what the client sent.
@@ -56,19 +56,22 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	return c.tcp.Read(p)
+	return c.stream.Read(p)
 }
 
 // Write sends to the client.
-func (c *Conn) Write(p []byte) (int, error) { return c.tcp.Write(p) }
+func (c *Conn) Write(p []byte) (int, error) { return c.stream.Write(p) }
 
 // Close closes the connection and ends its tracking. Further calls do nothing.
-func (c *Conn) Close() error {
+func (c *Conn) Close() error { return c.end(dispatcher.Stream.Close) }
+
+// end closes the connection in one of two ways.
+func (c *Conn) end(close func(dispatcher.Stream) error) error {
 	if c.closed.Swap(true) {
 		return nil
 	}
 	c.server.forget(c)
-	err := c.tcp.Close()
+	err := close(c.stream)
 	if dst := c.tunnel.Load(); dst != nil {
 		dst.Wake()
 	}
@@ -78,11 +81,8 @@ func (c *Conn) Close() error {
 // Aborted tells whether Abort has ended the connection, and not its handler or the client.
 func (c *Conn) Aborted() bool { return c.aborted.Load() }
 
-// CloseRead shuts down the receiving side.
-func (c *Conn) CloseRead() error { return c.tcp.CloseRead() }
-
 // CloseWrite sends a FIN to the client.
-func (c *Conn) CloseWrite() error { return c.tcp.CloseWrite() }
+func (c *Conn) CloseWrite() error { return c.stream.CloseWrite() }
 
 // Abort closes the connection with a reset, so that the client does not take what it got for all there was.
 func (c *Conn) Abort() error {
@@ -90,24 +90,20 @@ func (c *Conn) Abort() error {
 		return nil
 	}
 	c.aborted.Store(true)
-	lingerErr := c.tcp.SetLinger(0)
-	if err := c.Close(); err != nil {
-		return err
-	}
-	return lingerErr
+	return c.end(dispatcher.Reset)
 }
 
 // LocalAddr is a *net.TCPAddr.
-func (c *Conn) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
+func (c *Conn) LocalAddr() net.Addr { return c.stream.LocalAddr() }
 
 // RemoteAddr is a *net.TCPAddr.
-func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr { return c.stream.RemoteAddr() }
 
 // SetDeadline is that of net.Conn.
-func (c *Conn) SetDeadline(t time.Time) error { return c.tcp.SetDeadline(t) }
+func (c *Conn) SetDeadline(t time.Time) error { return c.stream.SetDeadline(t) }
 
 // SetReadDeadline is that of net.Conn.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.tcp.SetReadDeadline(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.stream.SetReadDeadline(t) }
 
 // SetWriteDeadline is that of net.Conn.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.tcp.SetWriteDeadline(t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.stream.SetWriteDeadline(t) }

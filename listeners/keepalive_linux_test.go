@@ -10,8 +10,8 @@ func TestClientsAreKeptAlive(t *testing.T) {
 	t.Parallel()
 	got := make(chan int, 1)
 	_, at := startServer(t, Config{HTTP: named("http"), SOCKS: handlerFunc(func(_ context.Context, c *Conn) {
-		tcp, _ := c.Detach()
-		raw, err := tcp.SyscallConn()
+		stream, _ := c.Detach()
+		raw, err := stream.(syscall.Conn).SyscallConn()
 		if err != nil {
 			panic(err)
 		}

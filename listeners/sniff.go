@@ -15,12 +15,12 @@ const prefixSize = 512
 // sniff waits for the client's first bytes and returns the handler of its protocol, nil when there is none or the
 // client left. The handshake's deadline stays set: the handler clears it.
 func (s *Server) sniff(l *listener, c *Conn) Handler {
-	if err := c.tcp.SetDeadline(time.Now().Add(s.handshake)); err != nil {
+	if err := c.stream.SetDeadline(time.Now().Add(s.handshake)); err != nil {
 		s.log.Debug("setting a client's deadline failed", "client", c.Client().String(), "error", err)
 		return nil
 	}
 	buf := make([]byte, prefixSize)
-	n, err := c.tcp.Read(buf)
+	n, err := c.stream.Read(buf)
 	if n == 0 {
 		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 			s.log.Debug("client said nothing", "listener", l.name, "client", c.Client().String(), "error", err)

@@ -1,7 +1,6 @@
 package listeners
 
 import (
-	"net"
 	"time"
 
 	"dispatch/dispatcher"
@@ -12,25 +11,25 @@ import (
 // both and calls done, once, maybe before Tunnel returns: with nil when both ended with a FIN. The session of dst has
 // ended by then.
 func (c *Conn) Tunnel(dst *dispatcher.Conn, early []byte, done func(error)) {
-	tcp, err := c.open(dst, early)
+	client, err := c.open(dst, early)
 	if err != nil {
 		c.server.closeConn(c)
 		done(err)
 		return
 	}
 	c.tunnel.Store(dst)
-	dst.Relay(tcp, func(err error) {
+	dst.Relay(client, func(err error) {
 		c.server.closeConn(c)
 		done(err)
 	})
 }
 
 // open makes both ready for copying. After an error dst is closed.
-func (c *Conn) open(dst *dispatcher.Conn, early []byte) (*net.TCPConn, error) {
+func (c *Conn) open(dst *dispatcher.Conn, early []byte) (dispatcher.Stream, error) {
 	if err := c.SetDeadline(time.Time{}); err != nil {
 		return nil, dst.Abandon(dispatcher.ClientBroken, err)
 	}
-	tcp, rest := c.Detach()
+	stream, rest := c.Detach()
 	for _, said := range [][]byte{early, rest} {
 		if len(said) == 0 {
 			continue
@@ -42,5 +41,5 @@ func (c *Conn) open(dst *dispatcher.Conn, early []byte) (*net.TCPConn, error) {
 			return nil, dst.Abandon(dispatcher.DestinationBroken, err)
 		}
 	}
-	return tcp, nil
+	return stream, nil
 }

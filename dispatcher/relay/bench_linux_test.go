@@ -13,8 +13,12 @@ func BenchmarkIdleSession(b *testing.B) {
 	for _, state := range []string{"awake", "parked"} {
 		b.Run(state, func(b *testing.B) {
 			p := startPeer(b)
-			g := startGateway(b, p.Destination, justStart)
-			lot := &process.lot
+			e := NewEngine()
+			// It keeps no goroutine of its own.
+			g := startGateway(b, p.Destination, func(client, destination *net.TCPConn) {
+				e.Relay(client, destination, nil, func(error) {}).Start()
+			})
+			lot := &e.lot
 			empty := func() bool { quiet, parked := lot.isQuiet(); return quiet && parked == 0 }
 			each := func(now, before int) float64 { return float64(now-before) / sessions }
 			for b.Loop() {
@@ -31,9 +35,4 @@ func BenchmarkIdleSession(b *testing.B) {
 			}
 		})
 	}
-}
-
-// justStart keeps no goroutine of its own.
-func justStart(client, destination *net.TCPConn) {
-	New(client, destination, nil, func(error) {}).Start()
 }

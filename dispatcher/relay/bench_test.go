@@ -58,12 +58,13 @@ func (g *gateway) accept(b *testing.B, listener *net.TCPListener, to *net.TCPAdd
 	}
 }
 
-// ours relays as users have it, on the engine of the process.
+// ours relays as users have it, on one engine for all.
 func ours(b *testing.B) relayFunc {
+	e := NewEngine()
 	return func(client, destination *net.TCPConn) {
 		var c Counters
 		ended := make(chan error)
-		New(client, destination, &c, func(err error) { ended <- err }).Start()
+		e.Relay(client, destination, &c, func(err error) { ended <- err }).Start()
 		if err := <-ended; err != nil && !isReset(err) {
 			b.Error(err)
 		}

@@ -81,7 +81,7 @@ var endings = []struct {
 		r.client.reset()
 		r.server.reset()
 		if err := r.end(); !isReset(err) {
-			r.tb.Errorf("the session ended with %v, want a reset", err)
+			r.tb.Errorf("the relay ended with %v, want a reset", err)
 		}
 		r.counted(0, 0)
 	}},
@@ -113,7 +113,7 @@ var endings = []struct {
 		// The relay is busy with a slow client when both arrive.
 		size := r.stall()
 		r.server.fin()
-		eventually(r.tb, "the FIN to arrive", func() bool { return queued(r.server.conn) == 0 })
+		eventually(r.tb, "the FIN to arrive", func() bool { return queued(r.server.tcp) == 0 })
 		r.server.reset()
 		r.client.getsFIN(size)
 		r.client.broken()
@@ -218,7 +218,7 @@ func TestEndings(t *testing.T) {
 						times = 10
 					}
 					for range times {
-						e.script(newRig(t, m.engine(), m.wrap))
+						e.script(newRig(t, m.engine(), m.near, m.far))
 					}
 				})
 			}

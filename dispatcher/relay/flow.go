@@ -6,28 +6,28 @@ import (
 	"sync/atomic"
 )
 
-// flow is one direction of a session.
+// flow is one direction of a relay.
 type flow struct {
-	session  *Session
+	relay    *Relay
 	src, dst *end
 	from, to Side
 	moved    *atomic.Int64 // bytes that dst has taken
 	// uncertain: the error of a write may not be the first one that dst had.
 	uncertain bool
 	watching  bool // the source has ended well: what is left is to watch it
-	place
+	parking
 
-	// Guarded by the session's lock.
+	// Guarded by the relay's lock.
 	ending  bool // the source has ended, or the flow has failed
 	ended   bool // and the receiving side has been told
 	failure *Error
 	onEnd   chan struct{} // closed at the end, if somebody waits for it
 }
 
-func (f *flow) init(s *Session, from, to Side, moved *atomic.Int64) {
-	f.session = s
+func (f *flow) init(r *Relay, from, to Side, moved *atomic.Int64) {
+	f.relay = r
 	f.from, f.to = from, to
-	f.src, f.dst = &s.ends[from], &s.ends[to]
+	f.src, f.dst = &r.ends[from], &r.ends[to]
 	f.moved = moved
 }
 
@@ -69,15 +69,15 @@ func (f *flow) copyPlain() *Error {
 func (f *flow) copyRead(large bool) (int, error) {
 	var data []byte
 	if large {
-		b := f.session.engine.buffers.Get().(*buffer)
-		defer f.session.engine.buffers.Put(b)
+		b := f.relay.engine.buffers.Get().(*buffer)
+		defer f.relay.engine.buffers.Put(b)
 		data = b[:]
 	} else {
-		b := f.session.engine.waits.Get().(*waitBuffer)
-		defer f.session.engine.waits.Put(b)
+		b := f.relay.engine.waits.Get().(*waitBuffer)
+		defer f.relay.engine.waits.Put(b)
 		data = b[:]
 	}
-	n, err := f.src.conn.Read(data)
+	n, err := f.src.stream.Read(data)
 	if n > 0 {
 		if failure := f.write(data[:n]); failure != nil {
 			return n, failure
@@ -88,7 +88,7 @@ func (f *flow) copyRead(large bool) (int, error) {
 
 // write hands all of data over.
 func (f *flow) write(data []byte) *Error {
-	n, err := f.dst.conn.Write(data)
+	n, err := f.dst.stream.Write(data)
 	f.moved.Add(int64(n))
 	if err == nil && n < len(data) {
 		err = io.ErrShortWrite

@@ -58,7 +58,7 @@ func newCopying() any {
 
 // copySocket copies from a socket that the runtime's poller watches.
 func (f *flow) copySocket() (failure *Error, parked bool) {
-	pool := &f.session.engine.copyings
+	pool := &f.relay.engine.copyings
 	c := pool.Get().(*copying)
 	c.flow = f
 	defer func() {
@@ -108,7 +108,7 @@ func (f *flow) wait(raw syscall.RawConn, ready func(fd uintptr) bool, events uin
 		if err = raw.Read(ready); err == nil {
 			return false, nil
 		}
-		switch f.session.engine.lot.park(f, err, events) {
+		switch f.relay.engine.lot.park(f, err, events) {
 		case isParked:
 			return true, nil
 		case failed:
@@ -121,7 +121,7 @@ func (f *flow) wait(raw syscall.RawConn, ready func(fd uintptr) bool, events uin
 // attemptOnce reads once, and reports false if there is nothing to read: the flow
 // is going to wait then, and holds nothing.
 func (c *copying) attemptOnce(fd uintptr) bool {
-	e := c.session.engine
+	e := c.relay.engine
 	if c.run >= e.bulkFrom {
 		c.bulk = c.dst.raw != nil
 	}
@@ -154,7 +154,7 @@ func (c *copying) attemptOnce(fd uintptr) bool {
 // rest gives back what is held, before a wait.
 func (c *copying) rest() {
 	c.release()
-	if c.run < c.session.engine.bulkFloor {
+	if c.run < c.relay.engine.bulkFloor {
 		c.bulk = false
 	}
 	c.run = 0
@@ -167,7 +167,7 @@ func (c *copying) release() {
 
 func (c *copying) releaseBuffer() {
 	if c.buf != nil {
-		c.session.engine.buffers.Put(c.buf)
+		c.relay.engine.buffers.Put(c.buf)
 		c.buf = nil
 	}
 }
@@ -221,7 +221,7 @@ func examineEnd(fd int) (e ending) {
 // confirmPlain decides whether an end of data that a wrapper reported was a FIN.
 func (f *flow) confirmPlain() *Error {
 	var e ending
-	if raw := f.src.rawSocket(); raw != nil {
+	if raw := f.src.socket(); raw != nil {
 		err := raw.Control(func(fd uintptr) { e = examineEnd(int(fd)) })
 		if err != nil {
 			return f.readError(err)
@@ -237,8 +237,8 @@ func (f *flow) confirmFIN(e ending) *Error {
 	}
 	// Either the other direction has just closed the socket's second half, or
 	// it got the error of the reset. Whichever it is, it is ending now.
-	other := f.session.other(f)
-	failure, known := f.session.outcome(other, afterwards)
+	other := f.relay.other(f)
+	failure, known := f.relay.awaitEnd(other, afterwards)
 	switch {
 	case known && failure == nil:
 		return nil
@@ -258,7 +258,7 @@ func finBeforeReset(err error) bool {
 // closed on our side, and returns why the session cannot go on; or until the flow
 // has been parked.
 func (f *flow) watch() (broken *Error, parked bool) {
-	raw := f.src.rawSocket()
+	raw := f.src.socket()
 	if raw == nil {
 		return nil, false
 	}

@@ -29,9 +29,9 @@ func (f *flow) copySocket() (failure *Error, parked bool) {
 
 // copyReady reads what is there and writes it.
 func (f *flow) copyReady() (ended bool, failure *Error) {
-	b := f.session.engine.buffers.Get().(*buffer)
-	defer f.session.engine.buffers.Put(b)
-	n, err := f.src.conn.Read(b[:])
+	b := f.relay.engine.buffers.Get().(*buffer)
+	defer f.relay.engine.buffers.Put(b)
+	n, err := f.src.stream.Read(b[:])
 	if n > 0 {
 		failure = f.write(b[:n])
 	}

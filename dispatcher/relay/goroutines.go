@@ -18,26 +18,41 @@ const (
 // goroutines are kept for a moment after what they have run, for whoever comes
 // next. Those of a short session live for milliseconds and call deeply: a new
 // one has its stack grown and copied several times, which was a tenth of what a
-// connection cost. The zero value is ready to use.
+// connection cost.
 type goroutines struct {
-	mu      sync.Mutex
-	idle    []chan func() // whoever was busy last comes last, and is taken first
-	spare   int           // how many of them have not been needed since the last look
-	looking bool          // the timer runs
+	mu    sync.Mutex
+	idle  []chan task // whoever was busy last comes last, and is taken first
+	spare int         // how many of them have not been needed since the last look
+	looks rounds
 }
 
-var kept goroutines
+// task is what a goroutine runs.
+type task interface{ run() }
+
+type function func()
+
+func (f function) run() { f() }
+
+// kept are those of the process, for whoever needs one: they are as alike as those that
+// the runtime keeps, and hold nothing of anybody's.
+var kept = newGoroutines()
+
+func newGoroutines() *goroutines {
+	g := new(goroutines)
+	g.looks = rounds{every: idleFor, look: g.look}
+	return g
+}
 
 // Go is the statement go f(), on a goroutine that may have run something else
 // before. It is for what ends soon, or has called deeply by then.
-func Go(f func()) { kept.run(f) }
+func Go(f func()) { kept.run(function(f)) }
 
-func (g *goroutines) run(f func()) {
+func (g *goroutines) run(t task) {
 	g.mu.Lock()
 	last := len(g.idle) - 1
 	if last < 0 {
 		g.mu.Unlock()
-		go g.work(make(chan func(), 1), f)
+		go g.work(make(chan task, 1), t)
 		return
 	}
 	next := g.idle[last]
@@ -45,31 +60,28 @@ func (g *goroutines) run(f func()) {
 	g.idle = g.idle[:last]
 	g.spare = min(g.spare, last)
 	g.mu.Unlock()
-	next <- f
+	next <- t
 }
 
-func (g *goroutines) work(next chan func(), f func()) {
-	for f != nil {
-		f()
+func (g *goroutines) work(next chan task, t task) {
+	for t != nil {
+		t.run()
 		if !g.rest(next) {
 			return
 		}
-		f = <-next // nil when there is no more
+		t = <-next // nil when there is no more
 	}
 }
 
 // rest reports whether the goroutine is to wait for more.
-func (g *goroutines) rest(next chan func()) bool {
+func (g *goroutines) rest(next chan task) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.idle) >= maxIdle {
 		return false
 	}
 	g.idle = append(g.idle, next)
-	if !g.looking {
-		g.looking = true
-		time.AfterFunc(idleFor, g.look)
-	}
+	g.looks.next()
 	return true
 }
 
@@ -77,12 +89,13 @@ func (g *goroutines) rest(next chan func()) bool {
 func (g *goroutines) look() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.looks.came()
 	for _, next := range g.idle[:g.spare] {
 		close(next)
 	}
 	g.idle = slices.Delete(g.idle, 0, g.spare)
 	g.spare = len(g.idle)
-	if g.looking = g.spare > 0; g.looking {
-		time.AfterFunc(idleFor, g.look)
+	if g.spare > 0 {
+		g.looks.next()
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 )
 
+func (g *goroutines) start(f func()) { g.run(function(f)) }
+
 func (g *goroutines) waiting() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -22,11 +24,11 @@ func self() string {
 
 func TestGoroutinesRunAgain(t *testing.T) {
 	t.Parallel()
-	var g goroutines
+	g := newGoroutines()
 	ran := make(map[string]int)
 	for range 100 {
 		who := make(chan string)
-		g.run(func() { who <- self() })
+		g.start(func() { who <- self() })
 		ran[<-who]++
 		eventually(t, "the goroutine to wait for more", func() bool { return g.waiting() > 0 })
 	}
@@ -38,14 +40,14 @@ func TestGoroutinesRunAgain(t *testing.T) {
 // All that is started runs, once, however many start it at once; few are kept, and none for long.
 func TestGoroutinesAreFewAndLeave(t *testing.T) {
 	t.Parallel()
-	var g goroutines
+	g := newGoroutines()
 	var count atomic.Int64
 	var starting, running sync.WaitGroup
 	for range 8 {
 		starting.Go(func() {
 			for range 1000 {
 				running.Add(1)
-				g.run(func() {
+				g.start(func() {
 					defer running.Done()
 					count.Add(1)
 					runtime.Gosched()
@@ -64,7 +66,7 @@ func TestGoroutinesAreFewAndLeave(t *testing.T) {
 	eventually(t, "all goroutines to have left", func() bool { return g.waiting() == 0 })
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.looking {
+	if g.looks.due {
 		t.Error("with nobody left to look at, the timer still runs")
 	}
 }
@@ -72,17 +74,17 @@ func TestGoroutinesAreFewAndLeave(t *testing.T) {
 // What ends its goroutine, as a test's failure does, takes nobody else with it.
 func TestGoroutinesMayEnd(t *testing.T) {
 	t.Parallel()
-	var g goroutines
+	g := newGoroutines()
 	for range 3 {
 		ended := make(chan bool)
-		g.run(func() {
+		g.start(func() {
 			defer close(ended)
 			runtime.Goexit()
 		})
 		<-ended
 	}
 	done := make(chan bool)
-	g.run(func() { close(done) })
+	g.start(func() { close(done) })
 	select {
 	case <-done:
 	case <-time.After(10 * time.Second):

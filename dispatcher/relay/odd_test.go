@@ -2,93 +2,104 @@ package relay
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"testing"
 	"time"
 )
 
-// pipeRig is a session whose client end is a net.Pipe, which cannot be
-// half-closed.
-func pipeRig(t *testing.T) (*rig, net.Conn) {
+// halves is a stream without a socket: two pipes, of which each can be closed.
+type halves struct {
+	net.Conn          // what is read
+	out      net.Conn // what is written
+}
+
+func (h halves) Write(p []byte) (int, error)        { return h.out.Write(p) }
+func (h halves) CloseWrite() error                  { return h.out.Close() }
+func (h halves) SetWriteDeadline(t time.Time) error { return h.out.SetWriteDeadline(t) }
+func (h halves) Close() error                       { return errors.Join(h.Conn.Close(), h.out.Close()) }
+
+// socketless is a relay whose client has no socket.
+func socketless(t *testing.T) (r *rig, client halves) {
 	t.Helper()
-	client, near := net.Pipe()
+	there, up := net.Pipe()
+	down, back := net.Pipe()
 	far, server := pair(t)
-	r := &rig{tb: t, server: &app{t, server}, near: near, far: far}
-	r.start(newEngine())
+	client = halves{down, there}
+	r = &rig{tb: t, server: plain(t, server), near: halves{up, back}, far: far}
+	r.start(NewEngine())
 	t.Cleanup(func() { client.Close() })
 	must(t, client.SetDeadline(time.Now().Add(patience)))
+	must(t, client.SetWriteDeadline(time.Now().Add(patience)))
 	return r, client
 }
 
-func TestNoHalfClose(t *testing.T) {
+func TestStreamWithoutASocket(t *testing.T) {
 	t.Run("destination ends first", func(t *testing.T) {
-		for range 30 { // the two directions race for what is to be reported
-			r, client := pipeRig(t)
-			r.server.send([]byte("all"))
-			r.server.fin()
-			got, err := io.ReadAll(client) // is told of the end
-			if string(got) != "all" || err != nil {
-				t.Errorf("the client got %q, %v", got, err)
-			}
-			r.server.broken() // is told that the client was cut off
-			if err := r.end(); !errors.Is(err, errors.ErrUnsupported) {
-				t.Errorf("the session ended with %v, want one that is ErrUnsupported", err)
-			}
-			r.counted(0, 3)
+		r, client := socketless(t)
+		r.server.send([]byte("all"))
+		r.server.fin()
+		if got, err := io.ReadAll(client); string(got) != "all" || err != nil {
+			t.Errorf("the client got %q, %v", got, err)
 		}
+		must(t, second(client.Write(pattern(1, 100_000))))
+		must(t, client.CloseWrite())
+		r.server.gets(pattern(1, 100_000))
+		r.server.getsFIN(0)
+		r.endsClean()
+		r.counted(100_000, 3)
 	})
 	t.Run("client ends first", func(t *testing.T) {
-		r, client := pipeRig(t)
-		_, err := client.Write([]byte("all"))
-		must(t, err)
-		must(t, client.Close())
+		r, client := socketless(t)
+		must(t, second(client.Write([]byte("all"))))
+		must(t, client.CloseWrite())
 		r.server.getsFIN(3)
+		r.server.send(pattern(1, 100_000))
 		r.server.fin()
+		if got, err := io.ReadAll(client); string(got) != string(pattern(1, 100_000)) || err != nil {
+			t.Errorf("the client got %d bytes and %v", len(got), err)
+		}
 		r.endsClean()
+		r.counted(3, 100_000)
 	})
 	t.Run("destination sends to a client that has gone", func(t *testing.T) {
-		r, client := pipeRig(t)
+		r, client := socketless(t)
 		must(t, client.Close())
 		r.server.getsFIN(0)
 		r.server.broken()
 		if err := r.end(); !errors.Is(err, io.ErrClosedPipe) {
-			t.Errorf("the session ended with %v, want io.ErrClosedPipe", err)
+			t.Errorf("the relay ended with %v, want io.ErrClosedPipe", err)
 		}
 	})
 	t.Run("destination resets", func(t *testing.T) {
-		r, client := pipeRig(t)
+		r, client := socketless(t)
 		r.server.reset()
 		if _, err := io.ReadAll(client); err != nil {
 			t.Error(err) // a pipe knows no other end than this
 		}
 		r.endsReset(Destination)
 	})
-	t.Run("both are pipes", func(t *testing.T) {
-		client, near := net.Pipe()
-		far, server := net.Pipe()
-		r := &rig{tb: t, near: near, far: far}
-		r.start(newEngine())
-		go func() {
-			_, _ = client.Write([]byte("all"))
-			client.Close()
-		}()
-		if got, err := io.ReadAll(server); string(got) != "all" || err != nil {
-			t.Errorf("got %q, %v", got, err)
-		}
+	t.Run("its end cannot be told", func(t *testing.T) {
+		client, near := pair(t)
+		far, server := pair(t)
+		r := &rig{tb: t, client: plain(t, client), server: plain(t, server), near: mute{&wrapper{tcp: near}}, far: far}
+		r.start(NewEngine())
+		r.server.send([]byte("all"))
+		r.server.fin()
+		r.client.getsReset(3) // rather than to believe that there is more to come
+		r.server.broken()
 		if err := r.end(); !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("the session ended with %v, want one that is ErrUnsupported", err)
+			t.Errorf("the relay ended with %v, want one that is ErrUnsupported", err)
 		}
-		server.Close()
 	})
 }
+
+// mute is a stream that cannot tell its peer that nothing more will come.
+type mute struct{ *wrapper }
+
+func (mute) CloseWrite() error { return errors.ErrUnsupported }
 
 // TestClosedOnce checks that a wrapper is closed exactly once, however the
 // session ends.
@@ -96,105 +107,78 @@ func TestClosedOnce(t *testing.T) {
 	ends := map[string]func(r *rig){
 		"FIN": func(r *rig) {
 			r.client.fin()
-			_, _ = r.server.rest() // to a FIN, or without CloseWrite to the close
+			_, _ = r.server.rest()
 			r.server.conn.Close()
 		},
 		"client reset":      func(r *rig) { r.client.reset() },
 		"destination reset": func(r *rig) { r.server.reset() },
 	}
-	wraps := map[string]func(*net.TCPConn) net.Conn{
-		"with CloseWrite":    wrapped,
-		"without CloseWrite": func(c *net.TCPConn) net.Conn { return wholeOnly{wrapped(c)} },
-	}
 	for name, end := range ends {
-		for with, wrap := range wraps {
-			t.Run(name+" "+with, func(t *testing.T) {
-				r := newRig(t, newEngine(), wrap)
-				end(r)
-				r.end() //nolint:errcheck // other tests look at it
-				for _, conn := range []net.Conn{r.near, r.far} {
-					if only, ok := conn.(wholeOnly); ok {
-						conn = only.Conn
-					}
-					if n := conn.(*wrapper).closes.Load(); n != 1 {
-						t.Errorf("closed %d times", n)
-					}
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, NewEngine(), wrapped, wrapped)
+			end(r)
+			r.end() //nolint:errcheck // other tests look at it
+			for _, stream := range []Stream{r.near, r.far} {
+				if n := stream.(*wrapper).closes.Load(); n != 1 {
+					t.Errorf("closed %d times", n)
 				}
-			})
-		}
+			}
+		})
 	}
 }
 
-// wholeOnly hides CloseWrite.
-type wholeOnly struct{ net.Conn }
+// TestStates has a stream asked how its peer is, whatever it is made of.
+func TestStates(t *testing.T) {
+	for name, over := range map[string]wrap{"socket": whole, "wrapper": wrapped, "TLS": tlsClient(tls.VersionTLS13)} {
+		t.Run(name, func(t *testing.T) {
+			becomes := func(inner Stream, want State) {
+				t.Helper()
+				eventually(t, "the state", func() bool { return StateOf(inner) == want })
+			}
+			begin := func() (*app, Stream) {
+				outerTCP, innerTCP := pair(t)
+				outer, inner := over(t, outerTCP, innerTCP)
+				becomes(inner, Open)
+				return &app{t, outer, outerTCP}, inner
+			}
+			outer, inner := begin()
+			outer.send([]byte("hello"))
+			becomes(inner, Unread)
+			must(t, outer.tcp.CloseWrite())
+			time.Sleep(20 * time.Millisecond)
+			becomes(inner, Unread) // with the end behind it
+			must(t, second(io.ReadFull(inner, make([]byte, 5))))
+			becomes(inner, Ended)
+			outer.reset()
+			becomes(inner, Broken)
 
-// tlsRig is a session whose client end is a TLS server's.
-func tlsRig(t *testing.T) (r *rig, client *tls.Conn, clientTCP *net.TCPConn) {
+			outer, inner = begin()
+			outer.send([]byte("hello"))
+			becomes(inner, Unread)
+			outer.reset()
+			becomes(inner, Broken)
+
+			outer, inner = begin()
+			must(t, Reset(inner))
+			becomes(inner, Broken)
+			must(t, Reset(inner)) // once more is no error
+			outer.getsReset(0)
+		})
+	}
+	_, inner := net.Pipe()
+	if got := StateOf(halves{inner, inner}); got != Open {
+		t.Errorf("the state of a stream without a socket is %d", got)
+	}
+}
+
+// newBroken is a rig with streams that are not as they should be.
+func newBroken(t *testing.T, breaks func(*wrapper) Stream) *rig {
 	t.Helper()
-	clientTCP, near := pair(t)
-	far, server := pair(t)
-	r = &rig{tb: t, server: &app{t, server}, near: tls.Server(near, serverConfig(t)), far: far}
-	r.start(newEngine())
-	client = tls.Client(clientTCP, &tls.Config{InsecureSkipVerify: true})
-	must(t, client.SetDeadline(time.Now().Add(patience)))
-	must(t, client.Handshake())
-	return r, client, clientTCP
+	over := func(_ testing.TB, outer, inner *net.TCPConn) (app, relay Stream) {
+		return outer, breaks(&wrapper{tcp: inner})
+	}
+	return newRig(t, NewEngine(), over, over)
 }
-
-func serverConfig(t *testing.T) *tls.Config {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	must(t, err)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-}
-
-func TestTLS(t *testing.T) {
-	t.Run("close_notify is a FIN, and a FIN is close_notify", func(t *testing.T) {
-		r, client, _ := tlsRig(t)
-		_, err := client.Write(pattern(1, 100_000))
-		must(t, err)
-		must(t, client.CloseWrite())
-		r.server.gets(pattern(1, 100_000))
-		r.server.getsFIN(0)
-		r.server.send(pattern(2, 200_000))
-		r.server.fin()
-		if got, err := io.ReadAll(client); string(got) != string(pattern(2, 200_000)) || err != nil {
-			t.Errorf("the client got %d bytes and %v", len(got), err)
-		}
-		r.endsClean()
-		r.counted(100_000, 200_000)
-	})
-	t.Run("a reset is no close_notify", func(t *testing.T) {
-		r, client, _ := tlsRig(t)
-		r.server.send(pattern(1, 1000))
-		must(t, second(io.ReadFull(client, make([]byte, 1000))))
-		r.server.reset()
-		if _, err := io.ReadAll(client); !isReset(err) {
-			t.Errorf("the client saw %v, want a reset", err)
-		}
-		r.endsReset(Destination)
-	})
-	t.Run("a reset of the TLS side is a reset", func(t *testing.T) {
-		r, _, clientTCP := tlsRig(t)
-		(&app{t, clientTCP}).reset()
-		r.server.getsReset(0)
-		r.endsReset(Client)
-	})
-	t.Run("an end in the midst of a record is a reset", func(t *testing.T) {
-		r, _, clientTCP := tlsRig(t)
-		must(t, second(clientTCP.Write([]byte{23, 3, 3, 0, 100, 1, 2, 3})))
-		must(t, clientTCP.CloseWrite())
-		r.server.getsReset(0)
-		if err := r.end(); !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("the session ended with %v, want io.ErrUnexpectedEOF", err)
-		}
-	})
-}
-
-func second(_ int, err error) error { return err }
 
 // stuck is a connection that reads nothing, without an error, for ever.
 type stuck struct{ *wrapper }
@@ -208,18 +192,18 @@ func (s short) Write(b []byte) (int, error) { return s.wrapper.Write(b[:len(b)/2
 
 func TestBrokenConnections(t *testing.T) {
 	t.Run("reads nothing", func(t *testing.T) {
-		r := newRig(t, newEngine(), func(c *net.TCPConn) net.Conn { return stuck{&wrapper{tcp: c}} })
+		r := newBroken(t, func(w *wrapper) Stream { return stuck{w} })
 		if err := r.end(); !errors.Is(err, io.ErrNoProgress) {
-			t.Errorf("the session ended with %v, want io.ErrNoProgress", err)
+			t.Errorf("the relay ended with %v, want io.ErrNoProgress", err)
 		}
 	})
 	t.Run("writes too little", func(t *testing.T) {
-		r := newRig(t, newEngine(), func(c *net.TCPConn) net.Conn { return short{&wrapper{tcp: c}} })
+		r := newBroken(t, func(w *wrapper) Stream { return short{w} })
 		r.client.send([]byte("four"))
 		r.server.gets([]byte("fo"))
 		r.server.getsReset(0)
 		if err := r.end(); !errors.Is(err, io.ErrShortWrite) {
-			t.Errorf("the session ended with %v, want io.ErrShortWrite", err)
+			t.Errorf("the relay ended with %v, want io.ErrShortWrite", err)
 		}
 		r.counted(2, 0)
 	})
@@ -238,13 +222,13 @@ func (p panicking) Read([]byte) (int, error) {
 
 func TestPanic(t *testing.T) {
 	now := make(chan struct{})
-	r := newRig(t, newEngine(), func(c *net.TCPConn) net.Conn { return panicking{&wrapper{tcp: c}, now} })
+	r := newBroken(t, func(w *wrapper) Stream { return panicking{w, now} })
 	close(now)
 	r.client.getsReset(0)
 	r.server.getsReset(0)
 	var p *PanicError
 	if err := r.end(); !errors.As(err, &p) {
-		t.Fatalf("the session ended with %v, want a panic", err)
+		t.Fatalf("the relay ended with %v, want a panic", err)
 	}
 	if p.Value != "as a test wants it" || !bytes.Contains(p.Stack, []byte("panicking.Read")) {
 		t.Errorf("the panic is told as %q, at %s", p.Value, p.Stack)

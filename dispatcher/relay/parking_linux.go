@@ -39,29 +39,27 @@ const (
 // mutex decides. The kernel cannot tell a late notice of an earlier parking from
 // one of this; so each parking has a number.
 type parkingLot struct {
-	every time.Duration
-
-	mu       sync.Mutex
-	awake    *flow // list of those that a goroutine carries
-	sweeping bool  // the timer runs
-	stirred  bool  // somebody woke since the last sweep
-	ended    int   // goroutines, since their memory was given back
-	parked   map[uint64]*flow
-	last     uint64 // parking
-	watcher  *watcher
+	mu      sync.Mutex
+	awake   *flow  // list of those that a goroutine carries
+	sweeps  rounds // while there are any
+	stirred bool   // somebody woke since the last sweep
+	ended   int    // goroutines, since their memory was given back
+	parked  map[uint64]*flow
+	last    uint64 // parking
+	watcher *watcher
 }
 
-// place is where a flow stands with the lot. All of it needs the lot's lock.
-type place struct {
+// parking is where a flow stands with the lot. All of it needs the lot's lock.
+type parking struct {
 	prev, next *flow  // in the list of those awake
 	seen       int64  // bytes moved when it was last looked at; -1: never looked at
-	parking    uint64 // its number; 0: not parked
+	number     uint64 // of this time that it is parked; 0: it is not
 	asked      bool   // a deadline in the past tells it to park
 	hurried    bool   // the session has failed, and the deadlines are not the lot's
 }
 
 func (l *parkingLot) init() {
-	l.every = sweepEvery
+	l.sweeps = rounds{every: sweepEvery, look: l.sweep}
 	l.parked = make(map[uint64]*flow)
 }
 
@@ -91,10 +89,7 @@ func (l *parkingLot) link(f *flow) {
 		f.next.prev = f
 	}
 	l.awake = f
-	if !l.sweeping {
-		l.sweeping = true
-		time.AfterFunc(l.every, l.sweep)
-	}
+	l.sweeps.next()
 }
 
 func (l *parkingLot) unlink(f *flow) {
@@ -114,7 +109,7 @@ func (l *parkingLot) unlink(f *flow) {
 // wait for their receiver, and whose client has broken its connection: nobody else would notice.
 func (l *parkingLot) sweep() {
 	for _, f := range l.look() {
-		f.session.brokenBehind(f)
+		f.relay.brokenBehind(f)
 	}
 }
 
@@ -122,22 +117,22 @@ func (l *parkingLot) sweep() {
 func (l *parkingLot) look() (orphans []*flow) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.sweeps.came()
 	for f := l.awake; f != nil; f = f.next {
 		moved := f.moved.Load()
 		switch {
 		case moved != f.seen || f.hurried:
 		case !f.asked:
 			// An error means that it is closed, which its goroutine sees by itself.
-			f.asked = f.src.conn.SetReadDeadline(longAgo) == nil
+			f.asked = f.src.stream.SetReadDeadline(longAgo) == nil
 		case f.from == Client && f.src.isBroken():
 			orphans = append(orphans, f)
 		}
 		f.seen = moved
 	}
-	l.sweeping = l.awake != nil || l.stirred
-	l.stirred = false
-	if l.sweeping {
-		time.AfterFunc(l.every, l.sweep)
+	if l.awake != nil || l.stirred {
+		l.stirred = false
+		l.sweeps.next()
 		return orphans
 	}
 	// All is quiet: nobody has to wait for this.
@@ -156,30 +151,30 @@ func (e *end) isBroken() (broken bool) {
 
 // brokenBehind ends the session because the source of f is gone while f waits for its receiver. The receiver's side
 // is not told of what had been sent before: it has not taken it for a while, and may never.
-func (s *Session) brokenBehind(f *flow) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f.ending || s.other(f).ending {
+func (r *Relay) brokenBehind(f *flow) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f.ending || r.other(f).ending {
 		return // it is gone as it should be, or the session is ending anyway
 	}
-	s.fail(f.readError(errReset))
-	if f.dst.conn.SetWriteDeadline(longAgo) != nil {
+	r.fail(f.readError(errReset))
+	if f.dst.stream.SetWriteDeadline(longAgo) != nil {
 		f.dst.reset()
 	}
 }
 
-// verdict is what is to be done after a wait has failed.
-type verdict int
+// parkResult is what came of asking to be parked.
+type parkResult int
 
 const (
-	failed   verdict = iota // the error means what it says
-	retry                   // wait again
-	isParked                // end the goroutine; another will carry on
+	failed   parkResult = iota // the error means what it says
+	retry                      // wait again
+	isParked                   // end the goroutine; another will carry on
 )
 
 // park is called by a flow's goroutine when a wait has failed, and parks the flow if that
 // was the lot's doing.
-func (l *parkingLot) park(f *flow, err error, events uint32) verdict {
+func (l *parkingLot) park(f *flow, err error, events uint32) parkResult {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return failed
 	}
@@ -192,7 +187,7 @@ func (l *parkingLot) park(f *flow, err error, events uint32) verdict {
 	if f.hurried {
 		return retry // the deadline of the hurry is in force
 	}
-	if f.src.conn.SetReadDeadline(time.Time{}) != nil || !l.add(f, events) {
+	if f.src.stream.SetReadDeadline(time.Time{}) != nil || !l.add(f, events) {
 		return retry
 	}
 	l.unlink(f)
@@ -202,12 +197,12 @@ func (l *parkingLot) park(f *flow, err error, events uint32) verdict {
 // hurry sets a deadline for what f still reads.
 func (l *parkingLot) hurry(f *flow, by time.Time) error {
 	if f.src.raw == nil {
-		return f.src.conn.SetReadDeadline(by)
+		return f.src.stream.SetReadDeadline(by)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f.hurried = true
-	err := f.src.conn.SetReadDeadline(by)
+	err := f.src.stream.SetReadDeadline(by)
 	l.takeUp(f)
 	return err
 }
@@ -236,23 +231,23 @@ func (l *parkingLot) add(f *flow, events uint32) bool {
 		l.closeUnused()
 		return false
 	}
-	f.parking = l.last
-	l.parked[f.parking] = f
+	f.number = l.last
+	l.parked[f.number] = f
 	return true
 }
 
 // takeUp has a goroutine carry f again, if it is parked.
 func (l *parkingLot) takeUp(f *flow) {
-	if f.parking == 0 {
+	if f.number == 0 {
 		return
 	}
 	// An error means that the source is closed: then the kernel has forgotten it.
 	_ = l.watcher.control(f, unix.EPOLL_CTL_DEL, nil)
-	delete(l.parked, f.parking)
-	f.parking = 0
+	delete(l.parked, f.number)
+	f.number = 0
 	l.closeUnused()
 	l.link(f)
-	f.session.carry(f)
+	f.relay.carry(f)
 }
 
 func (l *parkingLot) closeUnused() {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (l *parkingLot) hasten() { l.every = time.Millisecond }
+func (l *parkingLot) hasten() { l.sweeps.every = time.Millisecond }
 
 // isQuiet tells whether nobody has a goroutine, and how many are parked.
 func (l *parkingLot) isQuiet() (quiet bool, parked int) {
@@ -24,14 +24,14 @@ func (l *parkingLot) isQuiet() (quiet bool, parked int) {
 
 // isParked tells whether both directions are parked, but for those that have ended.
 func (r *rig) isParked() bool {
-	s := r.session
+	s := r.relay
 	stands := func(f *flow) bool {
 		s.mu.Lock()
 		over := f.ended && f.failure != nil
 		s.mu.Unlock()
 		s.engine.lot.mu.Lock()
 		defer s.engine.lot.mu.Unlock()
-		return over || f.parking != 0
+		return over || f.number != 0
 	}
 	return stands(&s.up) && stands(&s.down)
 }
@@ -96,7 +96,7 @@ func TestParkedEndings(t *testing.T) {
 		"closed": func(r *rig) {
 			must(r.tb, r.nearTCP.SetLinger(0))
 			must(r.tb, r.nearTCP.Close())
-			r.session.Wake()
+			r.relay.Wake()
 			r.client.getsReset(0)
 			r.server.getsReset(0)
 			if err := r.end(); !errors.Is(err, net.ErrClosed) {
@@ -108,7 +108,7 @@ func TestParkedEndings(t *testing.T) {
 			r.client.getsFIN(0)
 			r.park()
 			must(r.tb, r.farTCP.Close())
-			r.session.Wake()
+			r.relay.Wake()
 			r.client.broken()
 			if err := r.end(); !errors.Is(err, net.ErrClosed) {
 				r.tb.Errorf("ended with %v, want net.ErrClosed", err)
@@ -118,7 +118,7 @@ func TestParkedEndings(t *testing.T) {
 	for name, script := range scripts {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, parkingEngine(), whole)
+			r := newRig(t, parkingEngine(), whole, whole)
 			r.client.send([]byte("hello"))
 			r.server.gets([]byte("hello"))
 			r.server.send([]byte("world"))
@@ -126,7 +126,7 @@ func TestParkedEndings(t *testing.T) {
 			r.park()
 			script(r)
 			eventually(t, "the lot to be empty", func() bool {
-				quiet, parked := r.session.engine.lot.isQuiet()
+				quiet, parked := r.relay.engine.lot.isQuiet()
 				return quiet && parked == 0
 			})
 		})
@@ -137,7 +137,7 @@ func TestParkedEndings(t *testing.T) {
 func TestParkedBesideAWrapper(t *testing.T) {
 	client, near := pair(t)
 	far, server := pair(t)
-	r := &rig{tb: t, client: &app{t, client}, server: &app{t, server}, near: wrapped(near), far: far}
+	r := &rig{tb: t, client: plain(t, client), server: plain(t, server), near: &wrapper{tcp: near}, far: far}
 	e := parkingEngine()
 	r.start(e)
 	half := func() bool { quiet, parked := e.lot.isQuiet(); return quiet && parked == 1 }
@@ -157,7 +157,7 @@ func TestParkedCostsNothing(t *testing.T) {
 	goroutines, open := runtime.NumGoroutine(), descriptors(t)
 	rigs := make([]*rig, sessions)
 	for i := range rigs {
-		rigs[i] = newRig(t, e, whole)
+		rigs[i] = newRig(t, e, whole, whole)
 	}
 	parked := func() bool {
 		quiet, n := e.lot.isQuiet()
@@ -196,7 +196,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 	e := parkingEngine()
 	var all sync.WaitGroup
 	for i := range 20 {
-		r := newRig(t, e, whole)
+		r := newRig(t, e, whole, whole)
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(7, uint64(i)))
 			ball := make([]byte, 1)
@@ -226,9 +226,9 @@ func TestClosedWhileBeingParked(t *testing.T) {
 				client, near := pair(t)
 				far, server := pair(t)
 				ended := make(chan error, 1)
-				s := e.session(near, far, nil, func(err error) { ended <- err })
+				s := e.Relay(near, far, nil, func(err error) { ended <- err })
 				s.Start()
-				a, b := &app{t, client}, &app{t, server}
+				a, b := plain(t, client), plain(t, server)
 				a.send([]byte("hello"))
 				b.gets([]byte("hello"))
 				time.Sleep(time.Duration(random.Int64N(int64(4 * time.Millisecond))))
@@ -240,7 +240,7 @@ func TestClosedWhileBeingParked(t *testing.T) {
 						t.Errorf("ended with %v, want net.ErrClosed", err)
 					}
 				case <-time.After(patience):
-					t.Error("the session has not ended")
+					t.Error("the relay has not ended")
 				}
 				client.Close()
 				server.Close()
@@ -256,21 +256,21 @@ func TestClosedWhileBeingParked(t *testing.T) {
 // TestStaysAwakeWithoutDescriptors checks that a session goes on when the process may
 // open no epoll instance.
 func TestStaysAwakeWithoutDescriptors(t *testing.T) {
-	r := newRig(t, newEngine(), whole)
+	r := newRig(t, NewEngine(), whole, whole)
 	var limit unix.Rlimit
 	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	none := limit
 	none.Cur = 0
 	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &none))
 	defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
-	lot := &r.session.engine.lot
+	lot := &r.relay.engine.lot
 	for range 3 {
 		lot.sweep()
 		lot.sweep() // the second asks
 		eventually(t, "the answers", func() bool {
 			lot.mu.Lock()
 			defer lot.mu.Unlock()
-			return !r.session.up.asked && !r.session.down.asked
+			return !r.relay.up.asked && !r.relay.down.asked
 		})
 		if _, parked := lot.isQuiet(); parked != 0 {
 			t.Fatal("there was a descriptor to be had: nothing is tested")
@@ -288,8 +288,8 @@ func TestStaysAwakeWithoutDescriptors(t *testing.T) {
 // TestHurriedWhileAsked has a session fail between the lot's asking and a flow's answer: the
 // deadline is the session's then, and what the broken side had sent is still handed over.
 func TestHurriedWhileAsked(t *testing.T) {
-	r := newRig(t, newEngine(), whole)
-	lot, f := &r.session.engine.lot, &r.session.down
+	r := newRig(t, NewEngine(), whole, whole)
+	lot, f := &r.relay.engine.lot, &r.relay.down
 	lot.mu.Lock()
 	f.asked = true
 	lot.mu.Unlock()
@@ -313,14 +313,14 @@ func TestHurriedWhileAsked(t *testing.T) {
 // nothing more, and may never.
 func TestResetBehindAStalledUpload(t *testing.T) {
 	t.Parallel()
-	for name, e := range map[string]*engine{"buffered": bufferedEngine(), "spliced": splicedEngine()} {
+	for name, e := range map[string]*Engine{"buffered": bufferedEngine(), "spliced": splicedEngine()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, e, whole)
+			r := newRig(t, e, whole, whole)
 			poured := r.client.pour()
 			before, at := int64(-1), time.Now()
 			eventually(t, "the upload to stall", func() bool {
-				if up := r.session.up.moved.Load(); up != before {
+				if up := r.relay.up.moved.Load(); up != before {
 					before, at = up, time.Now()
 				}
 				return time.Since(at) > 300*time.Millisecond
@@ -339,7 +339,7 @@ func TestResetBehindAStalledUpload(t *testing.T) {
 // takes its time to read.
 func TestHalfOpenUploadIsNotBroken(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, parkingEngine(), whole)
+	r := newRig(t, parkingEngine(), whole, whole)
 	r.server.fin()
 	r.client.getsFIN(0)
 	data := pattern(3, 8<<20)

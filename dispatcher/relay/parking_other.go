@@ -7,14 +7,14 @@ import "time"
 // parkingLot parks nobody here: each flow keeps its goroutine.
 type parkingLot struct{}
 
-type place struct{}
+type parking struct{}
 
 const awaitData, awaitReset = 0, 0
 
-type verdict int
+type parkResult int
 
 const (
-	failed verdict = iota
+	failed parkResult = iota
 	retry
 	isParked
 )
@@ -27,6 +27,6 @@ func (*parkingLot) leave(*flow) {}
 
 func (*parkingLot) wake(...*flow) {}
 
-func (*parkingLot) park(*flow, error, uint32) verdict { return failed }
+func (*parkingLot) park(*flow, error, uint32) parkResult { return failed }
 
-func (*parkingLot) hurry(f *flow, by time.Time) error { return f.src.conn.SetReadDeadline(by) }
+func (*parkingLot) hurry(f *flow, by time.Time) error { return f.src.stream.SetReadDeadline(by) }

@@ -37,16 +37,19 @@ type pipePool struct {
 	max  int // pipes at once
 	size int // bytes that each is made to hold
 
-	mu       sync.Mutex
-	asked    bool // max respects the system's limit
-	made     int  // pipes in being, lent or not
-	free     []*pipe
-	unused   int // the least number of free ones since the last trim
-	trimming bool
-	retry    time.Time // none is made before
+	mu     sync.Mutex
+	asked  bool // max respects the system's limit
+	made   int  // pipes in being, lent or not
+	free   []*pipe
+	unused int // the least number of free ones since the last trim
+	trims  rounds
+	retry  time.Time // none is made before
 }
 
-func (p *pipePool) init() { p.max, p.size = maxPipes, pipeSize }
+func (p *pipePool) init() {
+	p.max, p.size = maxPipes, pipeSize
+	p.trims = rounds{every: pipesKept, look: p.trim}
+}
 
 // get lends a pipe, or returns nil if none is to be had.
 func (p *pipePool) get() *pipe {
@@ -84,9 +87,9 @@ func (p *pipePool) put(back *pipe, empty bool) {
 		return
 	}
 	p.free = append(p.free, back)
-	if !p.trimming {
-		p.trimming, p.unused = true, 0
-		time.AfterFunc(pipesKept, p.trim)
+	if !p.trims.due {
+		p.unused = 0
+		p.trims.next()
 	}
 }
 
@@ -94,14 +97,15 @@ func (p *pipePool) put(back *pipe, empty bool) {
 func (p *pipePool) trim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.trims.came()
 	for _, old := range p.free[:p.unused] {
 		old.close()
 	}
 	p.made -= p.unused
 	p.free = append(p.free[:0], p.free[p.unused:]...)
 	p.unused = len(p.free)
-	if p.trimming = p.unused > 0; p.trimming {
-		time.AfterFunc(pipesKept, p.trim)
+	if p.unused > 0 {
+		p.trims.next()
 	}
 }
 

@@ -35,8 +35,8 @@ func burst(t *testing.T, r *rig, size int64) {
 }
 
 func TestBulkQuietBulk(t *testing.T) {
-	e := newEngine()
-	r := newRig(t, e, whole)
+	e := NewEngine()
+	r := newRig(t, e, whole, whole)
 	for range 2 {
 		burst(t, r, 16<<20)
 		if made, _ := e.pipes.pipes(); made == 0 {
@@ -58,7 +58,7 @@ func TestBulkQuietBulk(t *testing.T) {
 func TestNoPipeToBeHad(t *testing.T) {
 	e := splicedEngine()
 	e.pipes.max = 1
-	stalled := newRig(t, e, whole)
+	stalled := newRig(t, e, whole, whole)
 	const size = 16 << 20
 	done := make(chan struct{})
 	begin := make(chan struct{})
@@ -82,7 +82,7 @@ func TestNoPipeToBeHad(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 		return still
 	})
-	other := newRig(t, e, whole)
+	other := newRig(t, e, whole, whole)
 	transfer(t, other.client, other.server, 8, size)
 	other.counted(size, 0)
 	if made, lent := e.pipes.pipes(); made != 1 || lent != 1 {
@@ -96,7 +96,7 @@ func TestNoPipeToBeHad(t *testing.T) {
 // TestPipeOfABrokenFlow checks that a pipe with bytes in it is not lent again.
 func TestPipeOfABrokenFlow(t *testing.T) {
 	e := splicedEngine()
-	r := newRig(t, e, whole)
+	r := newRig(t, e, whole, whole)
 	poured := r.server.pour()
 	eventually(t, "the flow to stall with the pipe", func() bool {
 		before := r.counters.Down.Load()
@@ -115,7 +115,7 @@ func TestPipeOfABrokenFlow(t *testing.T) {
 			t.Errorf("a free pipe has %d bytes in it, %v", n, err)
 		}
 	}
-	next := newRig(t, e, whole)
+	next := newRig(t, e, whole, whole)
 	transfer(t, next.server, next.client, 1, 1<<20)
 }
 
@@ -142,9 +142,10 @@ func TestPoolIsBounded(t *testing.T) {
 	eventually(t, "the unused pipe to be closed", func() bool { made, _ := p.pipes(); return made == 0 })
 }
 
-// TestDescriptorsComeBack runs many bulk sessions that end in every way, on the
-// engine that all share.
+// TestDescriptorsComeBack runs many bulk sessions that end in every way, on one
+// engine.
 func TestDescriptorsComeBack(t *testing.T) {
+	e := NewEngine()
 	baseline := descriptors(t)
 	for round := range 3 {
 		var all sync.WaitGroup
@@ -153,9 +154,9 @@ func TestDescriptorsComeBack(t *testing.T) {
 				client, near := pair(t)
 				far, server := pair(t)
 				ended := make(chan error, 1)
-				session := New(near, far, nil, func(err error) { ended <- err })
-				session.Start()
-				a, b := &app{t, client}, &app{t, server}
+				relay := e.Relay(near, far, nil, func(err error) { ended <- err })
+				relay.Start()
+				a, b := plain(t, client), plain(t, server)
 				transfer(t, b, a, uint64(i), 1<<20)
 				switch (i + round) % 4 {
 				case 0:
@@ -168,7 +169,7 @@ func TestDescriptorsComeBack(t *testing.T) {
 					b.fin()
 				case 3:
 					near.Close()
-					session.Wake()
+					relay.Wake()
 				}
 				<-ended //nolint:errcheck // only its end is waited for
 				client.Close()
@@ -279,7 +280,7 @@ func lookForPipes(t *testing.T) {
 func TestFallsBackWithoutDescriptors(t *testing.T) {
 	e := splicedEngine()
 	e.bulkFrom = 1 // not before the limit is in force
-	r := newRig(t, e, whole)
+	r := newRig(t, e, whole, whole)
 	var limit unix.Rlimit
 	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	few := limit

@@ -1,6 +1,6 @@
-// Package relay moves bytes both ways between two connections.
+// Package relay moves bytes both ways between two streams.
 //
-// An idle session holds no buffer and no pipe: both directions wait for
+// An idle relay of sockets holds no buffer and no pipe: both directions wait for
 // readability first and take a buffer, from a pool, only when there is
 // something to read. On Linux a direction that has been idle for a second or two
 // gives up its goroutine, too, until there is something to read. And on Linux
@@ -28,33 +28,30 @@
 // Where the poller tells (all but Windows), a reset is seen even when it follows
 // a FIN and nothing is being sent; on Windows it is then seen at the next write.
 //
-// A connection that is no [net.TCPConn] is read and written through its own
-// methods. It is half-closed if it has a CloseWrite method ([crypto/tls.Conn]
-// sends close_notify). One without is closed whole when the direction towards
-// it ends; if the other direction is cut off by this, the other side is reset,
-// for it was not told all. A reset is made on the TCP socket that is found
-// through SetLinger or NetConn methods, before anything else is closed: a TLS
-// peer sees no close_notify then. Where there is no such socket, closing has to
-// do for a reset.
+// A [Stream] that is no socket is read and written through its own methods, with
+// a buffer of 2 KiB while it is idle. Its FIN is what its CloseWrite sends: that of
+// [crypto/tls.Conn] is close_notify. (Read of that takes a FIN between two records for
+// a close_notify, too: then so do we.) A reset is made on the TCP socket that is found
+// through SetLinger or NetConn methods, before anything else is closed: a TLS peer sees
+// no close_notify then. Where there is no such socket, closing has to do for a reset.
 package relay
 
 import (
 	"fmt"
-	"net"
 	"sync/atomic"
 )
 
-// Counters are the live byte counts of one session. A byte counts once the
-// kernel, or the connection's Write method, has taken it for the receiving side.
+// Counters are the live byte counts of one relay. A byte counts once the
+// kernel, or the stream's Write method, has taken it for the receiving side.
 type Counters struct {
 	Up   atomic.Int64 // client to destination
 	Down atomic.Int64 // destination to client
 }
 
-// Side names one of the two connections of a session.
+// Side names one of the two streams of a relay.
 type Side uint8
 
-// The two sides of a session.
+// The two sides of a relay.
 const (
 	Client Side = iota
 	Destination
@@ -68,9 +65,9 @@ func (s Side) String() string {
 	return "destination"
 }
 
-// Error is what ended a session otherwise than by a FIN from either side.
+// Error is what ended a relay otherwise than by a FIN from either side.
 type Error struct {
-	Side Side   // the connection that failed
+	Side Side   // the stream that failed
 	Op   string // "read", "write" or "copy"
 	Err  error  // never nil
 }
@@ -83,7 +80,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// PanicError is the cause of an [Error] where a session ended with a panic.
+// PanicError is the cause of an [Error] where a relay ended with a panic.
 type PanicError struct {
 	Value any
 	Stack []byte // as debug.Stack formats it
@@ -91,22 +88,3 @@ type PanicError struct {
 
 // Error names what the panic was called with.
 func (p *PanicError) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
-
-// New makes a session that copies both ways between client and destination, from
-// [Session.Start] on. When both directions have ended it closes both connections
-// and then calls done, once, on a goroutine of its own. Nil counters mean that
-// nothing is counted.
-//
-// done gets nil when both directions ended with a FIN, and otherwise the first
-// error, as an [*Error]. To force the end, close one of the connections or both and
-// call [Session.Wake]: done is then called promptly, with an error that is
-// [net.ErrClosed]. (Set linger to 0 before such a Close if the peer is to see that
-// the session was not complete: a plain Close is a FIN.) If only one is closed, the
-// other is reset as soon as that is noticed: which it is not while that one is
-// stalled. A panic of a connection's methods resets both and is told to done, as
-// a [*PanicError].
-//
-// Deadlines of the connections are the session's to set: clear them before.
-func New(client, destination net.Conn, c *Counters, done func(error)) *Session {
-	return process.session(client, destination, c, done)
-}

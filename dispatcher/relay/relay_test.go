@@ -39,7 +39,7 @@ func TestLargeTransferBothWays(t *testing.T) {
 	const size = 50 << 20
 	for _, m := range modes {
 		t.Run(m.name, func(t *testing.T) {
-			r := newRig(t, m.engine(), m.wrap)
+			r := newRig(t, m.engine(), m.near, m.far)
 			var both sync.WaitGroup
 			both.Go(func() { transfer(t, r.client, r.server, 1, size) })
 			both.Go(func() { transfer(t, r.server, r.client, 2, size) })
@@ -57,7 +57,7 @@ func TestLargeTransferBothWays(t *testing.T) {
 func TestCountersAreLive(t *testing.T) {
 	for _, m := range modes {
 		t.Run(m.name, func(t *testing.T) {
-			r := newRig(t, m.engine(), m.wrap)
+			r := newRig(t, m.engine(), m.near, m.far)
 			for i := range int64(4) {
 				r.client.send(pattern(1, 1000))
 				r.server.gets(pattern(1, 1000))
@@ -75,7 +75,7 @@ func TestCountersAreLive(t *testing.T) {
 func TestCountersOfAStalledFlow(t *testing.T) {
 	for _, m := range modes {
 		t.Run(m.name, func(t *testing.T) {
-			r := newRig(t, m.engine(), m.wrap)
+			r := newRig(t, m.engine(), m.near, m.far)
 			poured := r.server.pour()
 			last := int64(-1)
 			eventually(t, "the flow to stall", func() bool {
@@ -105,8 +105,8 @@ func TestNilCounters(t *testing.T) {
 	client, near := pair(t)
 	far, server := pair(t)
 	ended := make(chan error, 1)
-	New(near, far, nil, func(err error) { ended <- err }).Start()
-	a, b := &app{t, client}, &app{t, server}
+	NewEngine().Relay(near, far, nil, func(err error) { ended <- err }).Start()
+	a, b := plain(t, client), plain(t, server)
 	a.send([]byte("ping"))
 	b.gets([]byte("ping"))
 	a.fin()
@@ -123,9 +123,9 @@ func TestForcedEnd(t *testing.T) {
 		name  string
 		close func(r *rig)
 	}{
-		{"client", func(r *rig) { r.near.Close(); r.session.Wake() }},
-		{"destination", func(r *rig) { r.far.Close(); r.session.Wake() }},
-		{"both", func(r *rig) { r.near.Close(); r.far.Close(); r.session.Wake() }},
+		{"client", func(r *rig) { r.near.Close(); r.relay.Wake() }},
+		{"destination", func(r *rig) { r.far.Close(); r.relay.Wake() }},
+		{"both", func(r *rig) { r.near.Close(); r.far.Close(); r.relay.Wake() }},
 	}
 	states := []struct {
 		name    string
@@ -151,20 +151,20 @@ func TestForcedEnd(t *testing.T) {
 				}
 				t.Run(m.name+"/"+state.name+"/"+end.name, func(t *testing.T) {
 					t.Parallel()
-					r := newRig(t, m.engine(), m.wrap)
+					r := newRig(t, m.engine(), m.near, m.far)
 					done := state.prepare(r)
 					end.close(r)
 					began := time.Now()
 					err := r.end()
 					var e *Error
 					if !errors.Is(err, net.ErrClosed) || !errors.As(err, &e) {
-						t.Errorf("the session ended with %v, want an *Error that is net.ErrClosed", err)
+						t.Errorf("the relay ended with %v, want an *Error that is net.ErrClosed", err)
 					}
 					if took := time.Since(began); took > patience/4 {
 						t.Errorf("the end took %v", took)
 					}
-					must(t, r.client.conn.Close())
-					must(t, r.server.conn.Close())
+					must(t, r.client.tcp.Close())
+					must(t, r.server.tcp.Close())
 					done()
 				})
 			}
@@ -175,11 +175,11 @@ func TestForcedEnd(t *testing.T) {
 // TestForcedEndResetsTheOther checks that a shutdown does not look like a
 // complete transfer to the side that was not closed by the caller.
 func TestForcedEndResetsTheOther(t *testing.T) {
-	r := newRig(t, newEngine(), whole)
+	r := newRig(t, NewEngine(), whole, whole)
 	r.server.send(pattern(1, 1000))
 	r.client.gets(pattern(1, 1000))
 	must(t, r.far.Close())
-	r.session.Wake()
+	r.relay.Wake()
 	r.client.getsReset(0)
 	if err := r.end(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
@@ -189,12 +189,12 @@ func TestForcedEndResetsTheOther(t *testing.T) {
 // TestForcedEndWaitsForNobody has bytes on their way to a client who reads none.
 func TestForcedEndWaitsForNobody(t *testing.T) {
 	const size = 400_000
-	r := newRig(t, newEngine(), whole)
+	r := newRig(t, NewEngine(), whole, whole)
 	r.server.send(pattern(1, size))
 	r.counted(0, size)
 	began := time.Now()
 	must(t, r.far.Close())
-	r.session.Wake()
+	r.relay.Wake()
 	if err := r.end(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
@@ -205,10 +205,10 @@ func TestForcedEndWaitsForNobody(t *testing.T) {
 
 func TestManySessionsAtOnce(t *testing.T) {
 	const sessions, rounds = 200, 5
-	engines := []*engine{newEngine(), newEngine(), parkingEngine()}
+	engines := []*Engine{NewEngine(), NewEngine(), parkingEngine()}
 	var all sync.WaitGroup
 	for i := range sessions {
-		r := newRig(t, engines[i%len(engines)], modes[i%2*3].wrap)
+		r := newRig(t, engines[i%len(engines)], modes[i%2*3].near, modes[i%2*3].far)
 		all.Go(func() {
 			var up, down int64
 			for round := range rounds {
@@ -239,11 +239,11 @@ func TestManySessionsAtOnce(t *testing.T) {
 // be 128 KiB.
 func TestIdleHoldsNothing(t *testing.T) {
 	const sessions = 300
-	e := newEngine()
+	e := NewEngine()
 	rigs := make([]*rig, sessions)
 	began := inUse()
 	for i := range rigs {
-		r := newRig(t, e, whole)
+		r := newRig(t, e, whole, whole)
 		r.client.send([]byte{1})
 		r.server.gets([]byte{1})
 		r.server.send([]byte{2})
@@ -270,11 +270,11 @@ func inUse() int {
 // TestStaleDeadline checks that a deadline that was left on a connection is no
 // FIN either.
 func TestStaleDeadline(t *testing.T) {
-	r := newRig(t, newEngine(), whole)
+	r := newRig(t, NewEngine(), whole, whole)
 	must(t, r.near.SetReadDeadline(time.Now()))
 	r.server.getsReset(0)
 	if err := r.end(); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("the session ended with %v, want the deadline's error", err)
+		t.Errorf("the relay ended with %v, want the deadline's error", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -16,40 +17,49 @@ const patience = 20 * time.Second
 
 // mode is a way of copying that a test asks for.
 type mode struct {
-	name   string
-	engine func() *engine
-	wrap   func(*net.TCPConn) net.Conn // what the session is given
+	name      string
+	engine    func() *Engine
+	near, far wrap
 }
 
-func whole(conn *net.TCPConn) net.Conn { return conn }
+// wrap makes the streams of an application and of the relay out of the two ends of
+// a connection.
+type wrap func(tb testing.TB, outer, inner *net.TCPConn) (app, relay Stream)
 
-func wrapped(conn *net.TCPConn) net.Conn { return &wrapper{tcp: conn} }
+func whole(_ testing.TB, outer, inner *net.TCPConn) (app, relay Stream) { return outer, inner }
+
+func wrapped(_ testing.TB, outer, inner *net.TCPConn) (app, relay Stream) {
+	return outer, &wrapper{tcp: inner}
+}
 
 var modes = []mode{
-	{"default", newEngine, whole},
-	{"buffered", bufferedEngine, whole},
-	{"spliced", splicedEngine, whole},
-	{"fallback", newEngine, wrapped},
-	{"parked", parkingEngine, whole},
+	{"default", NewEngine, whole, whole},
+	{"buffered", bufferedEngine, whole, whole},
+	{"spliced", splicedEngine, whole, whole},
+	{"fallback", NewEngine, wrapped, wrapped},
+	{"parked", parkingEngine, whole, whole},
+	{"TLS line", parkingEngine, whole, tlsServer(tls.VersionTLS13)},
+	{"TLS client", parkingEngine, tlsClient(tls.VersionTLS12), whole},
+	{"TLS both", NewEngine, tlsClient(tls.VersionTLS13), tlsServer(tls.VersionTLS12)},
 }
 
 // bufferedEngine never takes a pipe.
-func bufferedEngine() *engine {
-	e := newEngine()
+func bufferedEngine() *Engine {
+	e := NewEngine()
 	e.bulkFrom = 1 << 62
 	return e
 }
 
 // splicedEngine takes one for the first byte, where there are pipes.
-func splicedEngine() *engine {
-	e := newEngine()
+func splicedEngine() *Engine {
+	e := NewEngine()
 	e.bulkFrom, e.bulkFloor = 0, 0
 	return e
 }
 
 // parkingEngine parks, where it can, whoever waits for a moment.
-func parkingEngine() *engine {
-	e := newEngine()
+func parkingEngine() *Engine {
+	e := NewEngine()
 	e.lot.hasten()
 	return e
 }
@@ -96,31 +106,34 @@ func pair(tb testing.TB) (dialled, accepted *net.TCPConn) {
 type rig struct {
 	tb             testing.TB
 	client, server *app
-	near, far      net.Conn // what the session has: to the client, to the server
+	near, far      Stream // what the relay has: to the client, to the server
 	nearTCP        *net.TCPConn
 	farTCP         *net.TCPConn
 	counters       Counters
 	ended          chan error
-	session        *Session
+	relay          *Relay
 }
 
-func newRig(tb testing.TB, e *engine, wrap func(*net.TCPConn) net.Conn) *rig {
+func newRig(tb testing.TB, e *Engine, near, far wrap) *rig {
 	tb.Helper()
-	client, near := pair(tb)
-	far, server := pair(tb)
-	r := &rig{tb: tb, client: &app{tb, client}, server: &app{tb, server}, near: wrap(near), far: wrap(far), nearTCP: near, farTCP: far}
+	clientTCP, nearTCP := pair(tb)
+	farTCP, serverTCP := pair(tb)
+	r := &rig{tb: tb, nearTCP: nearTCP, farTCP: farTCP}
+	r.client, r.server = &app{tb: tb, tcp: clientTCP}, &app{tb: tb, tcp: serverTCP}
+	r.client.conn, r.near = near(tb, clientTCP, nearTCP)
+	r.server.conn, r.far = far(tb, serverTCP, farTCP)
 	r.start(e)
 	return r
 }
 
-func (r *rig) start(e *engine) {
+func (r *rig) start(e *Engine) {
 	r.ended = make(chan error, 1)
-	r.session = e.session(r.near, r.far, &r.counters, func(err error) { r.ended <- err })
-	r.session.Start()
+	r.relay = e.Relay(r.near, r.far, &r.counters, func(err error) { r.ended <- err })
+	r.relay.Start()
 	r.tb.Cleanup(func() {
 		r.near.Close()
 		r.far.Close()
-		r.session.Wake()
+		r.relay.Wake()
 	})
 }
 
@@ -131,7 +144,7 @@ func (r *rig) end() error {
 	case err := <-r.ended:
 		return err
 	case <-time.After(patience):
-		r.tb.Fatal("the session has not ended")
+		r.tb.Fatal("the relay has not ended")
 		return nil
 	}
 }
@@ -158,14 +171,14 @@ func (r *rig) endsReset(side Side) {
 // returns how much it was. All of it is with the relay or beyond it.
 func (r *rig) stall() (sent int64) {
 	r.tb.Helper()
-	must(r.tb, r.client.conn.SetReadBuffer(32<<10))
+	must(r.tb, r.client.tcp.SetReadBuffer(32<<10))
 	must(r.tb, r.nearTCP.SetWriteBuffer(32<<10))
 	must(r.tb, r.farTCP.SetReadBuffer(1<<20))
 	piece := make([]byte, 8<<10)
 	eventually(r.tb, "the relay to stall", func() bool {
 		r.server.send(piece)
 		sent += int64(len(piece))
-		eventually(r.tb, "a piece to arrive", func() bool { return queued(r.server.conn) == 0 })
+		eventually(r.tb, "a piece to arrive", func() bool { return queued(r.server.tcp) == 0 })
 		counted := r.counters.Down.Load()
 		if counted == sent {
 			return false
@@ -223,8 +236,12 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 // app is an application at one end.
 type app struct {
 	tb   testing.TB
-	conn *net.TCPConn
+	conn Stream
+	tcp  *net.TCPConn // that it is or wraps
 }
+
+// plain is an application whose stream is the TCP connection.
+func plain(tb testing.TB, conn *net.TCPConn) *app { return &app{tb, conn, conn} }
 
 // send writes all of data.
 func (a *app) send(data []byte) {
@@ -243,8 +260,8 @@ func (a *app) fin() {
 // reset breaks the connection.
 func (a *app) reset() {
 	a.tb.Helper()
-	must(a.tb, a.conn.SetLinger(0))
-	must(a.tb, a.conn.Close())
+	must(a.tb, a.tcp.SetLinger(0))
+	must(a.tb, a.tcp.Close())
 }
 
 // gets reads so many bytes as want has, and compares.
@@ -273,6 +290,9 @@ func (a *app) getsFIN(want int64) {
 	if n, err := a.rest(); err != nil || n != want {
 		a.tb.Errorf("got %d bytes and then %v, want %d and a FIN", n, err, want)
 	}
+	if notified, known := sawCloseNotify(a.conn); known && !notified {
+		a.tb.Error("the end came without a close_notify")
+	}
 }
 
 // getsReset expects at least so many bytes and then a reset. It returns how many
@@ -282,6 +302,9 @@ func (a *app) getsReset(least int64) int64 {
 	n, err := a.rest()
 	if !isReset(err) || n < least {
 		a.tb.Errorf("got %d bytes and then %v, want %d and a reset", n, err, least)
+	}
+	if notified, known := sawCloseNotify(a.conn); known && notified {
+		a.tb.Error("the reset came behind a close_notify")
 	}
 	return n
 }

@@ -11,7 +11,7 @@ import (
 // all, or acknowledges nothing more for as long as patience. It reports false if
 // there is no telling.
 func (e *end) settle(patience time.Duration) bool {
-	raw := e.rawSocket()
+	raw := e.socket()
 	if raw == nil {
 		return false
 	}

@@ -21,12 +21,12 @@ func (c *copying) fill(fd int) filling {
 		return impossible
 	}
 	if c.pipe == nil {
-		if c.pipe = c.session.engine.pipes.get(); c.pipe == nil {
+		if c.pipe = c.relay.engine.pipes.get(); c.pipe == nil {
 			return impossible
 		}
 		c.releaseBuffer()
 	}
-	n, err := spliceNow(fd, c.pipe.w, c.session.engine.pipes.size, c.run >= longRun)
+	n, err := spliceNow(fd, c.pipe.w, c.relay.engine.pipes.size, c.run >= longRun)
 	switch {
 	case n > 0:
 		c.piped = n
@@ -86,7 +86,7 @@ func (c *copying) drainOnce(fd uintptr) bool {
 // releasePipe gives the pipe back, and says if bytes are stuck in it.
 func (c *copying) releasePipe() {
 	if c.pipe != nil {
-		c.session.engine.pipes.put(c.pipe, c.piped == 0)
+		c.relay.engine.pipes.put(c.pipe, c.piped == 0)
 		c.pipe, c.piped = nil, 0
 	}
 }

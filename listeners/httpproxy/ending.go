@@ -56,8 +56,10 @@ func (x *exchange) drop(cause *dispatcher.Error) {
 	x.unwatch()
 	l.end()
 	if cause != nil {
-		// What was broken off is no end: the origin, too, is to see that. An error means that it is closed already.
-		_ = l.conn.SetLinger(0)
+		// What was broken off is no end: the origin, too, is to see that. It is closed again below, to no effect.
+		if err := l.conn.Reset(); err != nil {
+			x.h.log.Debug("resetting a connection failed", "error", err)
+		}
 	}
 	if x.session == nil && cause != nil {
 		x.h.logEnd(x.client, l.conn.Abandon(cause.Class, cause.Err))

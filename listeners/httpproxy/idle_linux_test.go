@@ -26,7 +26,7 @@ func TestIdleTunnel(t *testing.T) {
 	stacks := make([]byte, 1<<20)
 	gone := func() bool {
 		all := stacks[:runtime.Stack(stacks, true)]
-		return !bytes.Contains(all, []byte("relay.(*Session).run")) && !bytes.Contains(all, []byte("http.(*conn).serve"))
+		return !bytes.Contains(all, []byte("relay.(*Relay).run")) && !bytes.Contains(all, []byte("http.(*conn).serve"))
 	}
 	for until := time.Now().Add(patience); !gone(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(until) {

@@ -63,7 +63,7 @@ func awaitParked(t *testing.T) {
 	stacks := make([]byte, 1<<20)
 	for until := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		all := stacks[:runtime.Stack(stacks, true)]
-		if !bytes.Contains(all, []byte("relay.(*Session).run")) && !bytes.Contains(all, []byte("relay.(*goroutines)")) {
+		if !bytes.Contains(all, []byte("relay.(*Relay).run")) && !bytes.Contains(all, []byte("relay.(*goroutines)")) {
 			return
 		}
 		if time.Now().After(until) {
