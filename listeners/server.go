@@ -50,6 +50,7 @@ type Server struct {
 	handshake time.Duration
 	log       *slog.Logger
 	strangers strangers
+	dialings  sync.Pool // of *dialing
 
 	base   context.Context // of all connections; ends when they are closed by force
 	cancel context.CancelFunc
@@ -84,6 +85,7 @@ func New(c Config) *Server {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.dialings.New = s.newDialing
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s
 }

@@ -72,7 +72,7 @@ func (r *Relay) run(f *flow) {
 			return
 		}
 	}
-	var broken *Error
+	var broken error
 	if broken, parked = f.watch(); broken != nil {
 		r.brokenAfterFIN(f, broken)
 	}
@@ -193,12 +193,13 @@ func (r *Relay) awaitEnd(f *flow, limit time.Duration) (failure *Error, known bo
 
 // brokenAfterFIN ends the relay because the source of f, whose FIN has been
 // passed on, is gone altogether.
-func (r *Relay) brokenAfterFIN(f *flow, broken *Error) {
+func (r *Relay) brokenAfterFIN(f *flow, broken error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if other := r.other(f); !other.ending { // else it is gone as it should be
-		r.fail(broken)
-		hurry(other, broken)
+		failure := f.readError(broken)
+		r.fail(failure)
+		hurry(other, failure)
 	}
 }
 

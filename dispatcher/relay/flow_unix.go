@@ -255,9 +255,9 @@ func finBeforeReset(err error) bool {
 }
 
 // watch waits, after the FIN of the source, until the source is reset too or is
-// closed on our side, and returns why the session cannot go on; or until the flow
+// closed on our side, and returns why the relay cannot go on; or until the flow
 // has been parked.
-func (f *flow) watch() (broken *Error, parked bool) {
+func (f *flow) watch() (broken error, parked bool) {
 	raw := f.src.socket()
 	if raw == nil {
 		return nil, false
@@ -267,9 +267,9 @@ func (f *flow) watch() (broken *Error, parked bool) {
 	case parked:
 		return nil, true
 	case err != nil:
-		return f.readError(err), false
+		return err, false
 	}
-	return f.readError(errReset), false
+	return errReset, false
 }
 
 // hasPeer reports whether a socket is connected, if only in one direction.

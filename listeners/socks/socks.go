@@ -3,9 +3,11 @@
 package socks
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"dispatch/dispatcher"
@@ -19,8 +21,9 @@ type Dialer interface {
 
 // Handler serves SOCKS clients.
 type Handler struct {
-	dialer Dialer
-	log    *slog.Logger
+	dialer    Dialer
+	log       *slog.Logger
+	sessions4 sync.Pool // of *session4
 }
 
 // New makes a Handler; a nil logger discards.
@@ -28,7 +31,9 @@ func New(dialer Dialer, log *slog.Logger) *Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{dialer: dialer, log: log}
+	h := &Handler{dialer: dialer, log: log}
+	h.sessions4.New = func() any { return &session4{in: bufio.NewReaderSize(nil, requestBuffer4)} }
+	return h
 }
 
 // ServeConn serves one client. It returns when the client has been refused and its connection closed, or when the
@@ -59,12 +64,12 @@ const (
 
 // serve reports whether the copying has begun.
 func (h *Handler) serve(ctx context.Context, conn *listeners.Conn) bool {
-	var version [1]byte
-	if _, err := conn.Read(version[:]); err != nil {
+	version, err := conn.ReadByte()
+	if err != nil {
 		h.log.Debug("reading the SOCKS version failed", "client", conn.Client().String(), "error", err)
 		return false
 	}
-	if version[0] == version4 {
+	if version == version4 {
 		return h.serve4(ctx, conn)
 	}
 	return h.serve5(ctx, conn)

@@ -27,6 +27,13 @@ const (
 
 var errFieldTooLong = errors.New("a field of the request is too long")
 
+// session4 is one client, with what it is read from and answered with.
+type session4 struct {
+	conn    *listeners.Conn
+	in      *bufio.Reader
+	message [8]byte
+}
+
 // request4 is a parsed request, without its version byte.
 type request4 struct {
 	command byte
@@ -48,96 +55,104 @@ func readRequest4(r *bufio.Reader) (request4, error) {
 	}
 	q := request4{command: head[0], port: binary.BigEndian.Uint16(head[1:3])}
 	addr := netip.AddrFrom4([4]byte(head[3:7]))
-	q.host = addr.String()
 	var err error
 	if q.user, err = readField4(r); err != nil {
 		return request4{}, fmt.Errorf("read the user: %w", err)
 	}
 	// 0.0.0.x with x other than 0 announces a name (SOCKS 4A memo).
-	if head[3] == 0 && head[4] == 0 && head[5] == 0 && head[6] != 0 {
-		q.named = true
-		if q.host, err = readField4(r); err != nil {
-			return request4{}, fmt.Errorf("read the host: %w", err)
-		}
-		q.host = unbracket(q.host)
+	if q.named = head[3] == 0 && head[4] == 0 && head[5] == 0 && head[6] != 0; !q.named {
+		q.host = addr.String()
+		return q, nil
 	}
+	if q.host, err = readField4(r); err != nil {
+		return request4{}, fmt.Errorf("read the host: %w", err)
+	}
+	q.host = unbracket(q.host)
 	return q, nil
 }
 
 // readField4 reads up to a NUL, which it drops.
 func readField4(r *bufio.Reader) (string, error) {
-	var field []byte
-	for {
+	var field [longestField4]byte
+	for n := 0; ; n++ {
 		b, err := r.ReadByte()
-		if err != nil {
+		switch {
+		case err != nil:
 			return "", err
-		}
-		if b == 0 {
-			return string(field), nil
-		}
-		if len(field) == longestField4 {
+		case b == 0:
+			return string(field[:n]), nil
+		case n == longestField4:
 			return "", errFieldTooLong
 		}
-		field = append(field, b)
+		field[n] = b
 	}
 }
 
 // serve4 reports whether the copying has begun.
 func (h *Handler) serve4(ctx context.Context, conn *listeners.Conn) bool {
-	buffered := bufio.NewReaderSize(conn, requestBuffer4)
-	q, err := readRequest4(buffered)
+	s, _ := h.sessions4.Get().(*session4)
+	s.conn = conn
+	s.in.Reset(conn)
+	defer func() {
+		s.conn = nil
+		s.in.Reset(nil)
+		h.sessions4.Put(s)
+	}()
+	q, err := readRequest4(s.in)
 	if err != nil {
 		if errors.Is(err, errFieldTooLong) {
-			err = errors.Join(err, reply4(conn, rejected4, nil))
+			err = errors.Join(err, s.reply(rejected4, nil))
 		}
 		h.logEnd(conn, err)
 		return false
 	}
-	dst, err := h.answer4(ctx, conn, q)
+	dst, err := h.answer4(ctx, s, q)
 	if err != nil {
 		h.logEnd(conn, err)
 		return false
 	}
 	// Peeking at what is buffered cannot fail.
-	early, _ := buffered.Peek(buffered.Buffered())
+	early, _ := s.in.Peek(s.in.Buffered())
 	h.tunnel(conn, dst, early)
 	return true
 }
 
 // answer4 connects to the destination and tells the client.
-func (h *Handler) answer4(ctx context.Context, conn *listeners.Conn, q request4) (*dispatcher.Conn, error) {
+func (h *Handler) answer4(ctx context.Context, s *session4, q request4) (*dispatcher.Conn, error) {
 	if q.command != connect4 {
-		return nil, errors.Join(fmt.Errorf("command %d is not supported", q.command), reply4(conn, rejected4, nil))
+		return nil, errors.Join(fmt.Errorf("command %d is not supported", q.command), s.reply(rejected4, nil))
 	}
-	if err := conn.SetDeadline(time.Time{}); err != nil {
+	if err := s.conn.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
-	req := conn.Request("socks4")
+	req := s.conn.Request("socks4")
 	if q.named {
 		req.Protocol = "socks4a"
 	}
 	req.User, req.Host, req.Port = q.user, q.host, q.port
+	ctx, stop := s.conn.Dialing(ctx, s.in.Buffered() > 0)
 	dst, err := h.dialer.Dial(ctx, req)
+	stop()
 	if err != nil {
-		return nil, errors.Join(err, reply4(conn, rejected4, nil))
+		return nil, errors.Join(err, s.reply(rejected4, nil))
 	}
-	if err := reply4(conn, granted4, dst.LocalAddr()); err != nil {
+	if err := s.reply(granted4, dst.LocalAddr()); err != nil {
 		return nil, dst.Abandon(dispatcher.ClientBroken, err)
 	}
 	return dst, nil
 }
 
-// reply4 answers with a code and the address the destination sees, where that is IPv4.
-func reply4(conn *listeners.Conn, code byte, local net.Addr) error {
-	message := [8]byte{1: code}
+// reply answers with a code and the address the destination sees, where that is IPv4.
+func (s *session4) reply(code byte, local net.Addr) error {
+	s.message = [8]byte{1: code}
 	if tcp, ok := local.(*net.TCPAddr); ok {
 		if a := tcp.AddrPort(); a.Addr().Unmap().Is4() {
-			binary.BigEndian.PutUint16(message[2:4], a.Port())
+			binary.BigEndian.PutUint16(s.message[2:4], a.Port())
 			four := a.Addr().Unmap().As4()
-			copy(message[4:8], four[:])
+			copy(s.message[4:8], four[:])
 		}
 	}
-	if _, err := conn.Write(message[:]); err != nil {
+	if _, err := s.conn.Write(s.message[:]); err != nil {
 		return fmt.Errorf("send the reply: %w", err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package socks
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -56,22 +57,15 @@ func replyOf(class dispatcher.Class) byte {
 // reports whether the copying has begun.
 func (h *Handler) serve5(ctx context.Context, conn *listeners.Conn) bool {
 	s := &session5{Conn: conn, handler: h, ctx: ctx, version: true}
-	server, err := socks5.New(&socks5.Config{
-		// Clients may insist on a name and password; where none is asked for, any will do, and the name is recorded.
-		AuthMethods: []socks5.Authenticator{socks5.NoAuthAuthenticator{}, socks5.UserPassAuthenticator{Credentials: anyone{}}},
-		Resolver:    s,
-		Rules:       s,
-		Dial:        s.dial,
-		Logger:      log.New(io.Discard, "", 0), // ServeConn returns the same errors
-	})
+	server, err := socks5.New(&socks5.Config{AuthMethods: methods5, Resolver: s, Rules: s, Dial: s.dial, Logger: silent})
 	if err != nil {
 		h.log.Error("setting up a SOCKS5 handshake failed", "error", err)
 		return false
 	}
 	err = server.ServeConn(s)
-	if dst := s.dst; dst != nil && s.copying.Load() {
+	if dst := s.dst.Conn; dst != nil && s.copying.Load() {
 		if err == nil {
-			h.tunnel(conn, dst.Conn, nil)
+			h.tunnel(conn, dst, nil)
 			return true
 		}
 		// What the client sent along with its request could not be passed on.
@@ -90,9 +84,10 @@ type session5 struct {
 	*listeners.Conn
 	handler *Handler
 	ctx     context.Context
-	version bool // the version byte, which sniffing the protocol has taken, is still to be read by the library
-	reply   byte // what a failure is answered with instead of the library's guess
-	dst     *destination5
+	version bool          // the version byte, which sniffing the protocol has taken, is still to be read by the library
+	reply   byte          // what a failure is answered with instead of the library's guess
+	held    *bufio.Reader // the library's: what it holds once the request is read came behind it
+	dst     destination5
 	copying atomic.Bool // the success was sent: the library has begun to copy
 	request dispatcher.Request
 }
@@ -101,6 +96,23 @@ type session5 struct {
 type destination5 struct {
 	*dispatcher.Conn
 	copying *atomic.Bool
+}
+
+// methods5 is what clients may choose from. They may insist on a name and password; where none is asked for, any will
+// do, and the name is recorded.
+var methods5 = []socks5.Authenticator{noting{socks5.NoAuthAuthenticator{}}, noting{socks5.UserPassAuthenticator{Credentials: anyone{}}}}
+
+// silent is the library's log: ServeConn returns the same errors.
+var silent = log.New(io.Discard, "", 0)
+
+// noting is an authenticator that notes what the library reads the client's words from.
+type noting struct{ socks5.Authenticator }
+
+func (n noting) Authenticate(r io.Reader, w io.Writer) (*socks5.AuthContext, error) {
+	if s, ok := w.(*session5); ok {
+		s.held, _ = r.(*bufio.Reader)
+	}
+	return n.Authenticator.Authenticate(r, w)
 }
 
 // anyone accepts all credentials.
@@ -131,13 +143,15 @@ func (s *session5) Allow(ctx context.Context, req *socks5.Request) (context.Cont
 
 // dial is the library's Dial. The address it hands over is not used: a hostile name could be read in two ways.
 func (s *session5) dial(context.Context, string, string) (net.Conn, error) {
-	conn, err := s.handler.dialer.Dial(s.ctx, s.request)
+	ctx, stop := s.Dialing(s.ctx, s.held == nil || s.held.Buffered() > 0)
+	conn, err := s.handler.dialer.Dial(ctx, s.request)
+	stop()
 	if err != nil {
 		s.reply = replyOf(dispatcher.ClassOf(err))
 		return nil, fmt.Errorf("dial %s: %w", s.request.Host, err)
 	}
-	s.dst = &destination5{Conn: conn, copying: &s.copying}
-	return s.dst, nil
+	s.dst = destination5{Conn: conn, copying: &s.copying}
+	return &s.dst, nil
 }
 
 func unbracket(host string) string {
@@ -178,6 +192,14 @@ func (s *session5) CloseWrite() error { return nil }
 
 // Close does nothing: the handler closes the connection, or the copying does.
 func (s *session5) Close() error { return nil }
+
+// LocalAddr is a *net.TCPAddr, which the library insists on, also where the stream has none.
+func (d *destination5) LocalAddr() net.Addr {
+	if local, ok := d.Conn.LocalAddr().(*net.TCPAddr); ok {
+		return local
+	}
+	return &net.TCPAddr{IP: net.IPv4zero}
+}
 
 // Write passes on what the library's buffer holds: what the client sent behind its request.
 func (d *destination5) Write(p []byte) (int, error) {

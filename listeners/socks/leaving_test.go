@@ -1,0 +1,71 @@
+package socks
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"dispatch/dispatcher"
+	"dispatch/listeners"
+)
+
+// slow is a Dialer whose every dial lasts until its context ends, but at most for a time.
+type slow chan error
+
+func (s slow) Dial(ctx context.Context, req dispatcher.Request) (*dispatcher.Conn, error) {
+	var cause error
+	select {
+	case <-ctx.Done():
+		cause = context.Cause(ctx)
+	case <-time.After(1700 * time.Millisecond):
+	}
+	s <- cause
+	return nil, &dispatcher.Error{Class: dispatcher.Canceled, Host: req.Host, Err: errors.New("as a test wants it")}
+}
+
+// TestDialOfAClientThatLeaves checks that what came behind a request, wherever it is held, makes a FIN no leaving.
+func TestDialOfAClientThatLeaves(t *testing.T) {
+	t.Parallel()
+	reset := func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) }
+	for protocol, requests := range map[string][][]byte{
+		"SOCKS5":                {ask5(1, "server.test", 80)},
+		"SOCKS5 with passwords": {{5, 1, 2}, append([]byte{1, 3}, "eve\x06secret"...), ask5(1, "127.0.0.1", 80)[3:]},
+		"SOCKS4":                {ask4("127.0.0.1", 80, "eve")},
+		"SOCKS4a":               {ask4("server.test", 80, "eve")},
+	} {
+		for _, c := range []struct {
+			name, early string
+			does        func(*net.TCPConn) error
+			leaves      bool
+		}{
+			{"reset", "", reset, true},
+			{"early data and reset", "early", reset, true},
+			{"FIN", "", (*net.TCPConn).CloseWrite, true},
+			{"early data and FIN", "early", (*net.TCPConn).CloseWrite, false},
+		} {
+			t.Run(protocol+"/"+c.name, func(t *testing.T) {
+				t.Parallel()
+				dialled := make(slow, 1)
+				client := connect(t, serveSOCKS(t, dialled))
+				for n, request := range requests {
+					if n == len(requests)-1 {
+						request = append(request[:len(request):len(request)], c.early...)
+					}
+					send(t, client, request)
+					if n < len(requests)-1 {
+						read(t, client, 2)
+					}
+				}
+				time.Sleep(100 * time.Millisecond) // a reset destroys what has not been read
+				if err := c.does(client); err != nil {
+					t.Error(err)
+				}
+				if cause := <-dialled; errors.Is(cause, listeners.ErrLeft) != c.leaves {
+					t.Errorf("the dial ended with the cause %v", cause)
+				}
+			})
+		}
+	}
+}
