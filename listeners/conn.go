@@ -40,7 +40,8 @@ func (c *Conn) Client() netip.AddrPort {
 // connection is closed at once when the server shuts down, be it already idle then or later.
 func (c *Conn) Idle(idle bool) { c.server.setIdle(c, idle) }
 
-// Detach hands the stream over for copying, with what has been read from it and not yet by the handler. The Conn must not be read any more, but is still to be closed.
+// Detach hands the stream over for copying, with what has been read from it and not yet by the handler; nil when
+// there is no such thing. The Conn must not be read any more, but is still to be closed.
 func (c *Conn) Detach() (dispatcher.Stream, []byte) {
 	rest := c.prefix
 	c.prefix = nil
@@ -51,17 +52,24 @@ func (c *Conn) Detach() (dispatcher.Stream, []byte) {
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.prefix) > 0 {
 		n := copy(p, c.prefix)
-		c.prefix = c.prefix[n:]
+		c.skip(n)
 		return n, nil
 	}
 	return c.stream.Read(p)
+}
+
+// skip drops what the handler has read of the prefix, and at its end the buffer.
+func (c *Conn) skip(n int) {
+	if c.prefix = c.prefix[n:]; len(c.prefix) == 0 {
+		c.prefix = nil
+	}
 }
 
 // ReadByte reads the next byte that the client sent.
 func (c *Conn) ReadByte() (byte, error) {
 	if len(c.prefix) > 0 {
 		b := c.prefix[0]
-		c.prefix = c.prefix[1:]
+		c.skip(1)
 		return b, nil
 	}
 	one := make([]byte, 1)

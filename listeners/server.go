@@ -220,7 +220,7 @@ func (s *Server) setIdle(c *Conn, idle bool) {
 	}
 }
 
-// checkDrained is called with the lock held.
+// checkDrained tells Shutdown when the last connection is gone. The caller must hold s.mu.
 func (s *Server) checkDrained() {
 	if !s.ending || len(s.conns) > 0 {
 		return

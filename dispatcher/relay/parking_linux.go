@@ -35,9 +35,9 @@ const (
 // own. It has a timer only while flows are awake, and a goroutine and a descriptor
 // only while some are parked.
 //
-// Between a flow's goroutine that parks it, and whoever takes it up again, the
-// mutex decides. The kernel cannot tell a late notice of an earlier parking from
-// one of this; so each parking has a number.
+// An event of epoll may come late: for a flow that was taken up meanwhile, or is
+// parked once more. So each time that a flow is parked has a number, which its event
+// bears, and which is forgotten when the flow is taken up.
 type parkingLot struct {
 	mu      sync.Mutex
 	awake   *flow  // list of those that a goroutine carries
@@ -45,11 +45,11 @@ type parkingLot struct {
 	stirred bool   // somebody woke since the last sweep
 	ended   int    // goroutines, since their memory was given back
 	parked  map[uint64]*flow
-	last    uint64 // parking
+	last    uint64 // number given
 	watcher *watcher
 }
 
-// parking is where a flow stands with the lot. All of it needs the lot's lock.
+// parking is where a flow stands with the lot. Guarded by the lot's mu.
 type parking struct {
 	prev, next *flow  // in the list of those awake
 	seen       int64  // bytes moved when it was last looked at; -1: never looked at
@@ -79,6 +79,7 @@ func (l *parkingLot) leave(f *flow) {
 	l.unlink(f)
 }
 
+// link notes that a goroutine carries f. The caller must hold l.mu.
 func (l *parkingLot) link(f *flow) {
 	if f.src.raw == nil {
 		return // cannot be waited for but by reading
@@ -92,6 +93,7 @@ func (l *parkingLot) link(f *flow) {
 	l.sweeps.next()
 }
 
+// unlink notes that none does any more. The caller must hold l.mu.
 func (l *parkingLot) unlink(f *flow) {
 	l.ended++
 	if f.prev != nil {
@@ -216,8 +218,8 @@ func (l *parkingLot) wake(flows ...*flow) {
 	}
 }
 
-// add begins to watch the source of f. It reports false if that cannot be done. A source
-// that is readable, or has ended, is noticed also if it was so before.
+// add begins to watch the source of f, and reports whether that could be done. What had
+// come before is noticed, too. The caller must hold l.mu.
 func (l *parkingLot) add(f *flow, events uint32) bool {
 	if l.watcher == nil {
 		if l.watcher = newWatcher(); l.watcher == nil {
@@ -236,7 +238,7 @@ func (l *parkingLot) add(f *flow, events uint32) bool {
 	return true
 }
 
-// takeUp has a goroutine carry f again, if it is parked.
+// takeUp has a goroutine carry f again, if it is parked. The caller must hold l.mu.
 func (l *parkingLot) takeUp(f *flow) {
 	if f.number == 0 {
 		return
@@ -250,6 +252,7 @@ func (l *parkingLot) takeUp(f *flow) {
 	f.relay.carry(f)
 }
 
+// closeUnused ends the watch over nobody. The caller must hold l.mu.
 func (l *parkingLot) closeUnused() {
 	if len(l.parked) == 0 {
 		l.watcher.close()

@@ -4,7 +4,7 @@ import "time"
 
 // rounds has a function called from time to time while there is something for it to
 // look after. A timer that runs for nothing would wake the processor for nothing.
-// All of it needs its owner's lock.
+// Guarded by its owner's mutex.
 type rounds struct {
 	every time.Duration
 	look  func() // calls came first, and next if there is more to look after
