@@ -58,9 +58,8 @@ func (g *gateway) accept(b *testing.B, listener *net.TCPListener, to *net.TCPAdd
 	}
 }
 
-// ours relays as users have it, on one engine for all.
-func ours(b *testing.B) relayFunc {
-	e := NewEngine()
+// ours relays as users have it.
+func ours(b *testing.B, e *Engine) relayFunc {
 	return func(client, destination *net.TCPConn) {
 		var c Counters
 		ended := make(chan error)
@@ -99,11 +98,11 @@ var shapes = []struct {
 }
 
 func BenchmarkRelay(b *testing.B) {
-	p := startPeer(b)
+	p, e := startPeer(b), NewEngine()
 	for _, shape := range shapes {
 		for _, streams := range []int{1, 8} {
 			b.Run(shape.name+"/streams="+strconv.Itoa(streams), func(b *testing.B) {
-				g := startGateway(b, p.Destination, ours(b))
+				g := startGateway(b, p.Destination, ours(b, e))
 				j := job{Relay: g.addr, Streams: streams, Ops: (b.N + streams - 1) / streams, Up: shape.up, Down: shape.down}
 				size := shape.up + shape.down
 				b.SetBytes(int64(size))
@@ -131,12 +130,12 @@ func report(b *testing.B, used time.Duration, ops, size int) {
 // all, in rounds of one each whose order rotates. It reports medians of the
 // rounds' own ratios: below 1 is better than the other for cpu and time.
 func BenchmarkAgainstCopy(b *testing.B) {
-	p := startPeer(b)
+	p, e := startPeer(b), NewEngine()
 	for _, shape := range shapes {
 		for _, streams := range []int{1, 8} {
 			b.Run(shape.name+"/streams="+strconv.Itoa(streams), func(b *testing.B) {
 				addrs := [...]string{
-					startGateway(b, p.Destination, ours(b)).addr,
+					startGateway(b, p.Destination, ours(b, e)).addr,
 					startGateway(b, p.Destination, copyPair).addr,
 					p.Destination,
 				}
