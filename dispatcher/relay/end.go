@@ -36,7 +36,7 @@ func (e *end) reset() {
 	}
 }
 
-// socket returns what raw is or, of a wrapper, the socket below it, to ask it things, or nil.
+// socket returns the socket that the stream is or wraps, to ask it things, or nil.
 func (e *end) socket() syscall.RawConn {
 	if e.raw != nil {
 		return e.raw

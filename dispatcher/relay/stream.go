@@ -64,7 +64,7 @@ func Reset(s Stream) error {
 	var errs [3]error
 	if tcp := socketOf(s); tcp != nil {
 		errs[0] = tcp.SetLinger(0)
-		if net.Conn(tcp) != net.Conn(s) {
+		if _, itself := s.(lingerer); !itself {
 			// Under TLS the socket goes first, for Conn.Close would send
 			// a close_notify, which says that all is well.
 			errs[1] = tcp.Close()
