@@ -84,12 +84,12 @@ func (c *Conn) Write(p []byte) (int, error) { return c.stream.Write(p) }
 func (c *Conn) Close() error { return c.end(dispatcher.Stream.Close) }
 
 // end closes the connection in one of two ways.
-func (c *Conn) end(close func(dispatcher.Stream) error) error {
+func (c *Conn) end(way func(dispatcher.Stream) error) error {
 	if c.closed.Swap(true) {
 		return nil
 	}
 	c.server.forget(c)
-	err := close(c.stream)
+	err := way(c.stream)
 	if dst := c.tunnel.Load(); dst != nil {
 		dst.Wake()
 	}

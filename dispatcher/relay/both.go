@@ -73,7 +73,7 @@ func (r *Relay) run(f *flow) {
 		}
 	}
 	var broken error
-	if broken, parked = f.watch(); broken != nil {
+	if parked, broken = f.watch(); broken != nil {
 		r.brokenAfterFIN(f, broken)
 	}
 }

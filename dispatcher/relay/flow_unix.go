@@ -257,19 +257,16 @@ func finBeforeReset(err error) bool {
 // watch waits, after the FIN of the source, until the source is reset too or is
 // closed on our side, and returns why the relay cannot go on; or until the flow
 // has been parked.
-func (f *flow) watch() (broken error, parked bool) {
+func (f *flow) watch() (parked bool, broken error) {
 	raw := f.src.socket()
 	if raw == nil {
-		return nil, false
+		return false, nil
 	}
 	parked, err := f.wait(raw, func(fd uintptr) bool { return !hasPeer(int(fd)) }, awaitReset)
-	switch {
-	case parked:
-		return nil, true
-	case err != nil:
-		return err, false
+	if !parked && err == nil {
+		err = errReset
 	}
-	return errReset, false
+	return parked, err
 }
 
 // hasPeer reports whether a socket is connected, if only in one direction.

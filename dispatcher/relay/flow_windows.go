@@ -47,7 +47,7 @@ func (f *flow) copyReady() (ended bool, failure *Error) {
 }
 
 // watch does not wait: after a FIN a read of zero bytes completes at once.
-func (f *flow) watch() (broken error, parked bool) { return nil, false }
+func (f *flow) watch() (parked bool, broken error) { return false, nil }
 
 // confirmPlain has nothing to doubt: a reset is told to all who ask.
 func (f *flow) confirmPlain() *Error { return nil }
