@@ -400,7 +400,6 @@ func TestRefusedPort(t *testing.T) {
 	}
 }
 
-// A client may take its time between the bytes of a handshake, but not for ever.
 // A refused client gets its answer and a clean end, though it has sent ahead what nobody reads: a reset could overtake
 // the answer.
 func TestRefusalIsNoReset(t *testing.T) {
@@ -419,6 +418,7 @@ func TestRefusalIsNoReset(t *testing.T) {
 	}
 }
 
+// A client may take its time between the bytes of a handshake, but not for ever.
 func TestHandshakeInPiecesAndItsTimeout(t *testing.T) {
 	t.Parallel()
 	server := answers(t, echo)
