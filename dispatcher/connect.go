@@ -16,16 +16,15 @@ import (
 // Connect makes attempts over the route's pairs of line and destination until one succeeds. A failed attempt moves on
 // to the next pair; a slow one is overtaken: the next pair starts beside it, and the first to succeed wins
 // (RFC 8305 section 5). Lines not yet tried come first, then destinations not yet tried. A destination that refused
-// is not tried through another line. When no pair is left, lines that the fleet has got since join. The session takes down the attempts; it may be nil. The route is used up: it serves
-// one call. Errors are *Error.
+// is not tried through another line. When no pair is left, lines that the fleet has got since join. The session takes down
+// the attempts; it may be nil. The route is used up: it serves one call. Errors are *Error.
 func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Conn, error) {
-	r := &race{d: d, request: route.request, generation: route.generation, pairs: pairs{lanes: route.lanes}, session: s}
+	r := &race{d: d, request: route.request, generation: route.generation, pairs: pairs{lanes: route.lanes}, session: s, began: time.Now()}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	defer r.cancel(nil)
-	d.alarms.after(d.timeout, &r.deadline, r.timeUp)
-	r.run(&r.overtake)
+	r.run()
 	r.rivals.Wait() // until the deadline at most
-	d.alarms.clear(&r.deadline)
+	r.finish()
 
 	// All runners have ended: the fields are ours alone.
 	if r.winner != nil {
@@ -55,11 +54,11 @@ type race struct {
 	session *Session
 	rivals  sync.WaitGroup
 
-	deadline alarm
-	overtake alarm // of the first runner's attempts
+	began time.Time
 
 	mu         sync.Mutex
-	generation uint64 // of the View that the pairs are from
+	deadline   *time.Timer // of all attempts together; nil before one has been slow, as most requests need none
+	generation uint64      // of the View that the pairs are from
 	pairs      pairs
 	attempts   int
 	flying     int  // attempts under way
@@ -73,13 +72,30 @@ type race struct {
 }
 
 // run makes one attempt after the other until the race is over or no pair is left.
-func (r *race) run(overtake *alarm) {
+func (r *race) run() {
+	var slow *time.Timer
 	for {
 		p, ok := r.take()
 		if !ok {
 			return
 		}
-		r.attempt(p, overtake)
+		after := min(overtakeDelay(p.uplink), r.d.timeout)
+		if slow == nil {
+			slow = time.AfterFunc(after, r.tooSlow)
+		} else {
+			slow.Reset(after)
+		}
+		r.attempt(p, slow)
+	}
+}
+
+// finish makes a timer that goes off late do nothing.
+func (r *race) finish() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+	if r.deadline != nil {
+		r.deadline.Stop()
 	}
 }
 
@@ -91,6 +107,10 @@ func (r *race) take() (pair, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for !r.over && !r.stopped && r.ctx.Err() == nil {
+		if r.attempts > 0 && time.Since(r.began) >= r.d.timeout { // none of many was slow
+			r.timeUp()
+			break
+		}
 		if p, ok := r.pairs.next(); ok {
 			r.attempts++
 			p.place = r.attempts
@@ -121,9 +141,8 @@ func (r *race) grow() bool {
 	return err == nil && r.pairs.add(route.lanes)
 }
 
-// attempt dials one pair. While it is slow, a rival runner goes on with the pairs behind it.
-func (r *race) attempt(p pair, overtake *alarm) {
-	r.d.alarms.after(overtakeDelay(p.uplink), overtake, r.startRival)
+// attempt dials one pair, and stops the timer that tells that it is slow.
+func (r *race) attempt(p pair, slow *time.Timer) {
 	start := time.Now()
 	var tcp *net.TCPConn
 	var err error
@@ -132,7 +151,7 @@ func (r *race) attempt(p pair, overtake *alarm) {
 	} else {
 		tcp, err = p.uplink.DialTCP(r.ctx, p.destination)
 	}
-	r.d.alarms.clear(overtake)
+	slow.Stop()
 	r.settle(p, tcp, err, time.Since(start))
 }
 
@@ -146,9 +165,13 @@ func overtakeDelay(u *uplink.Uplink) time.Duration {
 
 const directOvertake = 250 * time.Millisecond
 
-// startRival is called by a slow attempt's alarm, on a goroutine of its own. It may come late: after the race.
-func (r *race) startRival() {
+// tooSlow is called by a slow attempt's timer, on a goroutine of its own: a rival runner goes on with the pairs behind it.
+// It may come late: after the race.
+func (r *race) tooSlow() {
 	r.mu.Lock()
+	if r.deadline == nil && !r.over {
+		r.deadline = time.AfterFunc(r.d.timeout-time.Since(r.began), r.timeUp)
+	}
 	if r.over || r.stopped || r.pairs.dealtAll || r.ctx.Err() != nil {
 		r.mu.Unlock()
 		return
@@ -157,7 +180,7 @@ func (r *race) startRival() {
 	r.rivals.Add(1)
 	r.mu.Unlock()
 	defer r.rivals.Done()
-	r.run(new(alarm))
+	r.run()
 }
 
 // settle takes in an attempt's outcome.

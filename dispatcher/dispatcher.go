@@ -55,7 +55,6 @@ type Dispatcher struct {
 	ledger   ledger
 	warnings warnings
 	turn     atomic.Uint64 // of ServerDialer
-	alarms   alarms
 	setbacks setbacks
 	relays   *relay.Engine
 }

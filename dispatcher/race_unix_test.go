@@ -19,7 +19,7 @@ func TestExhaustionLeavesOthersTheirChance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &race{d: d, request: &Request{Host: "a"}, pairs: pairs{lanes: []lane{{destinations: destinations("192.0.2.1", "192.0.2.2", "192.0.2.3")}}}}
+	r := &race{d: d, began: time.Now(), request: &Request{Host: "a"}, pairs: pairs{lanes: []lane{{destinations: destinations("192.0.2.1", "192.0.2.2", "192.0.2.3")}}}}
 	r.ctx, r.cancel = context.WithCancelCause(t.Context())
 	first, _ := r.take()
 	second, _ := r.take()
@@ -35,7 +35,7 @@ func TestExhaustionLeavesOthersTheirChance(t *testing.T) {
 		t.Error(err)
 	}
 
-	r = &race{d: d, request: &Request{Host: "a"}, pairs: pairs{lanes: []lane{{destinations: destinations("192.0.2.1", "192.0.2.2")}}}}
+	r = &race{d: d, began: time.Now(), request: &Request{Host: "a"}, pairs: pairs{lanes: []lane{{destinations: destinations("192.0.2.1", "192.0.2.2")}}}}
 	r.ctx, r.cancel = context.WithCancelCause(t.Context())
 	only, _ := r.take()
 	r.settle(only, nil, syscall.EMFILE, time.Second)
