@@ -36,6 +36,8 @@ type Config struct {
 	Strategy balance.Strategy
 	// Observer learns what comes of attempts; nil: nobody does.
 	Observer Observer
+	// Sinks are told of the sessions, besides the log.
+	Sinks []Sink
 	// Logger takes the closing records and the failures of attempts; nil discards them.
 	Logger *slog.Logger
 	// ConnectTimeout bounds all attempts of one request together; 0 means 30 s.
@@ -50,6 +52,7 @@ type Dispatcher struct {
 	bands    balance.Bands
 	strategy balance.Strategy
 	observer Observer // nil: none
+	sinks    []Sink
 	log      *slog.Logger
 	timeout  time.Duration
 	ledger   ledger
@@ -77,6 +80,7 @@ func New(c Config) *Dispatcher {
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
+	d.sinks = append([]Sink{recordLog{d.log}}, c.Sinks...)
 	if d.timeout == 0 {
 		d.timeout = connectTimeout
 	}

@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"dispatch/dispatcher/balance"
 	"dispatch/dispatcher/uplink"
 	"dispatch/testdata/netlab"
 )
@@ -164,4 +166,83 @@ func TestRemovedLineKeepsItsSessions(t *testing.T) {
 	}(); !slices.Equal(names, []string{"wan2", "wan1"}) {
 		t.Errorf("the accounts are %q", names)
 	}
+}
+
+// sampled is a strategy that hands on what it is told of traffic.
+type sampled struct {
+	balance.WeightedRoundRobin
+	samples chan []balance.Traffic
+}
+
+func (s *sampled) Sample(_ time.Time, lines []balance.Traffic) {
+	select {
+	case s.samples <- lines:
+	default: // the test has seen enough
+	}
+}
+
+func TestStrategyIsToldOfTraffic(t *testing.T) {
+	lab := netlab.New(t, netlab.Config{})
+	server := lab.Listen(t, at("198.18.0.1"))
+	strategy := &sampled{samples: make(chan []balance.Traffic)}
+	d := inLab(t, Config{Strategy: strategy}, "wan1@3", "wan2")
+	var near, far []net.Conn
+	for range 4 {
+		c, err := d.Dial(t.Context(), Request{Host: "198.18.0.1", Port: 80})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := server.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		near, far = append(near, c), append(far, s)
+	}
+	pass := func(n int, up, down string) {
+		t.Helper()
+		for _, way := range []struct {
+			from, to net.Conn
+			text     string
+		}{{near[n], far[n], up}, {far[n], near[n], down}} {
+			if _, err := io.WriteString(way.from, way.text); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(way.to, make([]byte, len(way.text))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	expect := func(when string, want ...balance.Traffic) {
+		t.Helper()
+		for n := range want {
+			want[n].Line = d.fleet.Uplinks()[n]
+		}
+		if got := d.ledger.traffic(d.fleet.Uplinks()); !slices.Equal(got, want) {
+			t.Errorf("%s: %+v, want %+v", when, got, want)
+		}
+	}
+	expect("idle", balance.Traffic{Open: 3}, balance.Traffic{Open: 1})
+	one, other := 0, slices.IndexFunc(near, func(c net.Conn) bool { return c.(*Conn).Uplink().Name() == "wan2" })
+	if other == 0 {
+		one = 1
+	}
+	pass(one, "up", "down")
+	pass(other, "u", "")
+	expect("busy", balance.Traffic{Open: 3, Busy: 1, Up: 2, Down: 4}, balance.Traffic{Open: 1, Busy: 1, Up: 1})
+	expect("idle again", balance.Traffic{Open: 3, Up: 2, Down: 4}, balance.Traffic{Open: 1, Up: 1})
+	for n := range near {
+		near[n].Close()
+		far[n].Close()
+	}
+	expect("all ended", balance.Traffic{Up: 2, Down: 4}, balance.Traffic{Up: 1})
+
+	// The strategy is told the same, now and then.
+	ctx, cancel := context.WithCancel(t.Context())
+	var sampling sync.WaitGroup
+	sampling.Go(func() { d.Sample(ctx) })
+	if got := <-strategy.samples; len(got) != 2 || got[0].Up != 2 || got[1].Up != 1 {
+		t.Errorf("the strategy was told %+v", got)
+	}
+	cancel()
+	sampling.Wait()
 }

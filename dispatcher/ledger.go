@@ -59,7 +59,7 @@ func (l *ledger) open(s *Session) {
 	l.live = s
 }
 
-func (l *ledger) close(s *Session, class Class) {
+func (l *ledger) close(s *Session, r *Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s.prev != nil {
@@ -75,18 +75,18 @@ func (l *ledger) close(s *Session, class Class) {
 	if l.byUplink == nil {
 		l.byUplink, l.byListener = make(map[string]*Account), make(map[string]*Account)
 	}
-	for _, a := range []*Account{entry(l.byUplink, s.lineName()), entry(l.byListener, s.Request.Listener)} {
-		a.add(s)
-		if !class.served() {
+	for _, a := range []*Account{entry(l.byUplink, r.Line), entry(l.byListener, r.Request.Listener)} {
+		a.add(r.Up, r.Down)
+		if !r.Class.served() {
 			a.Failed++
 		}
 	}
 }
 
-func (a *Account) add(s *Session) {
+func (a *Account) add(up, down int64) {
 	a.Total++
-	a.Up += s.bytes.Up.Load()
-	a.Down += s.bytes.Down.Load()
+	a.Up += up
+	a.Down += down
 }
 
 // lineName is empty while the session has no line.
@@ -119,7 +119,7 @@ func (d *Dispatcher) Snapshot() Snapshot {
 	}
 	for s := l.live; s != nil; s = s.next {
 		for _, a := range []*Account{entry(byUplink, s.lineName()), entry(byListener, s.Request.Listener)} {
-			a.add(s)
+			a.add(s.bytes.Up.Load(), s.bytes.Down.Load())
 			a.Live++
 		}
 	}

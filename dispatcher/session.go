@@ -1,8 +1,6 @@
 package dispatcher
 
 import (
-	"context"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -10,7 +8,7 @@ import (
 )
 
 // Session is one served request: a relayed connection from accept to end, or one plain HTTP request. It counts as
-// live until End, which writes its single closing record.
+// live until End.
 type Session struct {
 	// Request is what it serves; not changed after Begin.
 	Request Request
@@ -22,13 +20,18 @@ type Session struct {
 	conn     atomic.Pointer[Conn] // what carries it; nil before
 	ended    atomic.Bool
 
-	prev, next *Session // in the ledger, under its lock
+	// In the ledger, under its lock.
+	prev, next *Session
+	sampled    int64 // bytes when it was last sampled
 }
 
 // Begin opens a session for a request. The caller ends it.
 func (d *Dispatcher) Begin(req Request) *Session {
 	s := &Session{Request: req, d: d, start: time.Now()}
 	d.ledger.open(s)
+	for _, sink := range d.sinks {
+		sink.Opened(s)
+	}
 	return s
 }
 
@@ -42,43 +45,24 @@ func (s *Session) carriedBy(c *Conn) {
 	}
 }
 
-// End closes the session and writes its record; err is what ended it, nil for a clean end. Only the first call
-// counts. What is read or written later is not counted.
+// End closes the session and tells the sinks; err is what ended it, nil for a clean end. Only the first call counts. What
+// is read or written later is not counted.
 func (s *Session) End(err error) {
 	if s.ended.Swap(true) {
 		return
 	}
-	class := ClassOf(err)
-	s.d.ledger.close(s, class)
-	if c := s.conn.Load(); c != nil && c.uplink != nil {
-		c.uplink.Release()
+	r := Record{
+		Request: s.Request, Line: s.lineName(), Began: s.start, Duration: time.Since(s.start),
+		Up: s.bytes.Up.Load(), Down: s.bytes.Down.Load(), Attempts: int(s.attempts.Load()), Class: ClassOf(err), Err: err,
 	}
-	level := slog.LevelInfo
-	if !s.d.log.Enabled(context.Background(), level) {
-		return
-	}
-	uplinkName, destination := "", ""
 	if c := s.conn.Load(); c != nil {
-		uplinkName, destination = lineName(c.uplink), c.destination.String()
+		r.Destination = c.destination
+		if c.uplink != nil {
+			c.uplink.Release()
+		}
 	}
-	r := &s.Request
-	attrs := []slog.Attr{
-		slog.String("listener", r.Listener),
-		slog.String("protocol", r.Protocol),
-		slog.String("client", r.Client.String()),
-		slog.String("user", r.User),
-		slog.String("host", r.Host),
-		slog.Int("port", int(r.Port)),
-		slog.String("destination", destination),
-		slog.String("uplink", uplinkName),
-		slog.Int64("up", s.bytes.Up.Load()),
-		slog.Int64("down", s.bytes.Down.Load()),
-		slog.Duration("duration", time.Since(s.start)),
-		slog.Int("attempts", int(s.attempts.Load())),
-		slog.String("class", string(class)),
+	s.d.ledger.close(s, &r)
+	for _, sink := range s.d.sinks {
+		sink.Closed(r)
 	}
-	if err != nil {
-		attrs = append(attrs, slog.String("error", err.Error()))
-	}
-	s.d.log.LogAttrs(context.Background(), level, "session closed", attrs...)
 }

@@ -3,6 +3,7 @@ package balance
 
 import (
 	"net/netip"
+	"time"
 
 	"dispatch/dispatcher/uplink"
 )
@@ -42,3 +43,22 @@ type Equal struct{}
 func (Equal) Bands(uplink.Family) []uplink.IDs { return oneBand }
 
 var oneBand = []uplink.IDs{^uplink.IDs(0)}
+
+// Sampler is a Strategy that learns from what the lines carry.
+type Sampler interface {
+	Strategy
+	// Sample is called every SampleEvery with one entry a line of the fleet. The slice is the caller's.
+	Sample(now time.Time, lines []Traffic)
+}
+
+// SampleEvery is how often a Sampler is told of traffic.
+const SampleEvery = 250 * time.Millisecond
+
+// Traffic is what one line carries.
+type Traffic struct {
+	Line *uplink.Uplink
+	// Open sessions; those of them that are Busy, which have moved bytes since the last sample; and attempts under way.
+	Open, Busy, Connecting int
+	// Up and Down are the bytes since the start, to and from destinations.
+	Up, Down int64
+}

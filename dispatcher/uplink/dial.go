@@ -41,6 +41,8 @@ func (e *UnavailableError) Error() string {
 // caller closes the connection. Errors are *net.OpError, with a *BindError inside where binding failed, or
 // *UnavailableError; FailureOf classes them all.
 func (u *Uplink) DialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
+	u.connecting.Add(1)
+	defer u.connecting.Add(-1)
 	var conn *net.TCPConn
 	err := u.withLine(dst.Addr(), func(l *Line, source netip.Addr) (err error) {
 		d := net.Dialer{ControlContext: l.control, KeepAliveConfig: keepAlive}

@@ -24,6 +24,8 @@ type Uplink struct {
 	fleet *Fleet
 	times connectTimes
 	held  atomic.Int64
+
+	connecting atomic.Int64
 }
 
 // ID is its place in its fleet.
@@ -40,6 +42,9 @@ func (u *Uplink) Release() { u.held.Add(-1) }
 
 // Sessions is how many hold the uplink.
 func (u *Uplink) Sessions() int { return int(u.held.Load()) }
+
+// Connecting is how many attempts to connect by TCP are under way.
+func (u *Uplink) Connecting() int { return int(u.connecting.Load()) }
 
 // OvertakeDelay is the time after which an attempt through this uplink counts as slow, so that the next one
 // starts beside it: 250 ms to 2 s, from the connect times seen on this uplink (RFC 8305 section 5).
