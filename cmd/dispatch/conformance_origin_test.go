@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// wirePatience bounds every wait of the conformance tests; nothing that is right comes near it.
+const wirePatience = 5 * time.Second
+
+// ending is what one end of a conversation does when it has sent what it had to.
+type ending string
+
+const (
+	stays  ending = ""      // leaves the connection open
+	fins   ending = "fin"   // sends a FIN, and goes on reading
+	closes ending = "close" // closes the connection
+	resets ending = "reset" // closes it with a reset
+)
+
+// end does so.
+func (e ending) end(conn *net.TCPConn) error {
+	switch e {
+	case fins:
+		return conn.CloseWrite()
+	case resets:
+		return errors.Join(conn.SetLinger(0), conn.Close())
+	case closes:
+		return conn.Close()
+	case stays:
+	}
+	return nil
+}
+
+// pieces sends text at once, or byte by byte, each by itself as far as the kernel allows.
+func pieces(conn net.Conn, text string, bytewise bool) error {
+	if !bytewise {
+		_, err := io.WriteString(conn, text)
+		return err
+	}
+	for _, b := range []byte(text) {
+		if _, err := conn.Write([]byte{b}); err != nil {
+			return err
+		}
+		time.Sleep(20 * time.Microsecond)
+	}
+	return nil
+}
+
+// wireOrigin is a destination that keeps what has reached it. Its HTTP is strict; raw, it echoes.
+type wireOrigin struct {
+	listener *net.TCPListener
+	raw      bool
+	answer   string
+	after    ending
+	bytewise bool
+
+	mu      sync.Mutex
+	conns   []*net.TCPConn
+	got     []string // each whole request, or wrong one; raw: what each connection brought
+	heads   string   // all of their lines
+	busy    int      // connections inside a request
+	closed  bool
+	running sync.WaitGroup
+}
+
+// okAnswer is what an origin answers where a case says nothing else.
+const okAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// The last request of a conversation finds out whether the connection is still open, and whose turn it is there.
+const (
+	alivePath   = "/alive"
+	aliveAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nalive"
+)
+
+// listenHere listens on loopback, on a port that is free.
+func listenHere(t testing.TB) *net.TCPListener {
+	t.Helper()
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (o *wireOrigin) serve() {
+	o.running.Go(func() {
+		for {
+			conn, err := o.listener.AcceptTCP()
+			if err != nil {
+				return
+			}
+			o.mu.Lock()
+			if o.closed {
+				conn.Close()
+			}
+			o.conns = append(o.conns, conn)
+			o.busy++
+			o.mu.Unlock()
+			o.running.Go(func() {
+				defer conn.Close()
+				if err := conn.SetDeadline(time.Now().Add(2 * wirePatience)); err != nil {
+					return
+				}
+				if o.raw {
+					o.echo(conn)
+				} else {
+					o.talk(conn)
+				}
+			})
+		}
+	})
+}
+
+// close ends all connections. Whoever keeps one learns of it.
+func (o *wireOrigin) close() {
+	o.listener.Close()
+	o.mu.Lock()
+	o.closed = true
+	for _, c := range o.conns {
+		c.Close()
+	}
+	o.mu.Unlock()
+	o.running.Wait()
+}
+
+func (o *wireOrigin) echo(conn *net.TCPConn) {
+	defer o.idle(1)
+	data := make([]byte, 64<<10)
+	o.mu.Lock()
+	mine := len(o.got)
+	o.got = append(o.got, "")
+	o.mu.Unlock()
+	for {
+		n, err := conn.Read(data)
+		o.mu.Lock()
+		o.got[mine] += string(data[:n])
+		o.mu.Unlock()
+		if n > 0 {
+			if _, err := conn.Write(data[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			_ = fins.end(conn)
+			return
+		}
+	}
+}
+
+// idle notes that one connection has nothing half-done (1), or something again (-1).
+func (o *wireOrigin) idle(n int) {
+	o.mu.Lock()
+	o.busy -= n
+	o.mu.Unlock()
+}
+
+// talk answers requests until one ends the connection.
+func (o *wireOrigin) talk(conn *net.TCPConn) {
+	br := bufio.NewReader(conn)
+	for o.idle(1); ; o.idle(1) {
+		if _, err := br.Peek(1); err != nil {
+			return
+		}
+		o.idle(-1)
+		m, err := o.request(conn, br)
+		answer, after := o.answer, o.after
+		if strings.HasPrefix(m.start, "GET "+alivePath) {
+			answer, after = aliveAnswer, stays
+		} else {
+			o.note(m, err)
+		}
+		if err != nil {
+			o.idle(1)
+			return
+		}
+		if strings.HasPrefix(m.start, "HEAD ") {
+			head, _, _ := strings.Cut(answer, "\r\n\r\n")
+			answer = head + "\r\n\r\n"
+		}
+		if pieces(conn, answer, o.bytewise) != nil || after != stays && after.end(conn) != nil || after == closes || after == resets {
+			o.idle(1)
+			return
+		}
+	}
+}
+
+// request reads one and tells a client that waits to go on.
+func (o *wireOrigin) request(conn *net.TCPConn, br *bufio.Reader) (message, error) {
+	return readMessage(br, false, "", func(m *message) {
+		if slices.Contains(m.values("Expect"), "100-continue") {
+			// A failure shows at the next read.
+			_, _ = io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+		}
+	})
+}
+
+// note keeps a request. One that was cut has been told from a whole one, and is not served: how much of it comes depends
+// on the moment.
+func (o *wireOrigin) note(m message, err error) {
+	if errors.Is(err, errCut) {
+		return
+	}
+	method, rest, _ := strings.Cut(m.start, " ")
+	target, _, _ := strings.Cut(rest, " ")
+	text := strings.TrimSpace(method + " " + target)
+	if m.body != "" {
+		text += " " + brief(m.body)
+	}
+	if err != nil {
+		text += " (" + err.Error() + ")"
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.got = append(o.got, text)
+	o.heads += m.start + "\r\n" + strings.Join(m.fields, "\r\n") + "\r\n"
+}
+
+// reached is what has come, once nothing is half-done any more.
+func (o *wireOrigin) reached() (got []string, heads string) {
+	for end := time.Now().Add(wirePatience); ; time.Sleep(time.Millisecond) {
+		o.mu.Lock()
+		got, heads = slices.Clone(o.got), o.heads
+		busy := o.busy
+		o.mu.Unlock()
+		if busy == 0 {
+			return got, heads
+		}
+		if time.Now().After(end) {
+			return append(got, "(hangs)"), heads
+		}
+	}
+}
+
+// brief keeps long content out of the tables.
+func brief(body string) string {
+	if len(body) > 32 {
+		return body[:1] + "..."
+	}
+	return body
+}
