@@ -60,6 +60,7 @@ type wireOrigin struct {
 	raw      bool
 	answer   string
 	after    ending
+	early    bool
 	bytewise bool
 
 	mu      sync.Mutex
@@ -67,6 +68,7 @@ type wireOrigin struct {
 	got     []string // each whole request, or wrong one; raw: what each connection brought
 	heads   string   // all of their lines
 	busy    int      // connections inside a request
+	begun   bool     // a head has come whole
 	closed  bool
 	running sync.WaitGroup
 }
@@ -162,44 +164,61 @@ func (o *wireOrigin) idle(n int) {
 	o.mu.Unlock()
 }
 
+// never is the answer of an origin that keeps its client waiting.
+const never = "never"
+
 // talk answers requests until one ends the connection.
 func (o *wireOrigin) talk(conn *net.TCPConn) {
-	br := bufio.NewReader(conn)
+	var src io.Reader = conn
+	if o.early {
+		src = io.LimitReader(conn, 256<<10) // then it closes, as servers do that want no more of an upload
+	}
+	br := bufio.NewReader(src)
 	for o.idle(1); ; o.idle(1) {
 		if _, err := br.Peek(1); err != nil {
 			return
 		}
 		o.idle(-1)
-		m, err := o.request(conn, br)
-		answer, after := o.answer, o.after
-		if strings.HasPrefix(m.start, "GET "+alivePath) {
-			answer, after = aliveAnswer, stays
-		} else {
-			o.note(m, err)
-		}
-		if err != nil {
-			o.idle(1)
-			return
-		}
-		if strings.HasPrefix(m.start, "HEAD ") {
-			head, _, _ := strings.Cut(answer, "\r\n\r\n")
-			answer = head + "\r\n\r\n"
-		}
-		if pieces(conn, answer, o.bytewise) != nil || after != stays && after.end(conn) != nil || after == closes || after == resets {
+		if !o.serveOne(conn, br) {
 			o.idle(1)
 			return
 		}
 	}
 }
 
-// request reads one and tells a client that waits to go on.
-func (o *wireOrigin) request(conn *net.TCPConn, br *bufio.Reader) (message, error) {
-	return readMessage(br, false, "", func(m *message) {
+func isAlive(m *message) bool { return strings.HasPrefix(m.start, "GET "+alivePath+" ") }
+
+// serveOne reads a request and answers it; false when that ends the connection.
+func (o *wireOrigin) serveOne(conn *net.TCPConn, br *bufio.Reader) bool {
+	m, err := readMessage(br, false, "", func(m *message) {
+		o.mu.Lock()
+		o.begun = true
+		o.mu.Unlock()
+		// What fails here shows at the next read.
 		if slices.Contains(m.values("Expect"), "100-continue") {
-			// A failure shows at the next read.
 			_, _ = io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
 		}
+		if o.early && !isAlive(m) {
+			_, _ = io.WriteString(conn, o.answer)
+			_ = o.after.end(conn)
+		}
 	})
+	if isAlive(&m) {
+		return pieces(conn, aliveAnswer, false) == nil
+	}
+	o.note(m, err)
+	answer := o.answer
+	switch {
+	case err != nil, o.early:
+		return false
+	case answer == never:
+		_, _ = io.Copy(io.Discard, br)
+		return false
+	case strings.HasPrefix(m.start, "HEAD "):
+		head, _, _ := strings.Cut(answer, "\r\n\r\n")
+		answer = head + "\r\n\r\n"
+	}
+	return pieces(conn, answer, o.bytewise) == nil && o.after.end(conn) == nil && o.after != closes && o.after != resets
 }
 
 // note keeps a request. One that was cut has been told from a whole one, and is not served: how much of it comes depends
@@ -223,9 +242,21 @@ func (o *wireOrigin) note(m message, err error) {
 	o.heads += m.start + "\r\n" + strings.Join(m.fields, "\r\n") + "\r\n"
 }
 
+// await waits until a request's head has come, but not for long.
+func (o *wireOrigin) await(within time.Duration) {
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		o.mu.Lock()
+		come := o.begun
+		o.mu.Unlock()
+		if come {
+			return
+		}
+	}
+}
+
 // reached is what has come, once nothing is half-done any more.
-func (o *wireOrigin) reached() (got []string, heads string) {
-	for end := time.Now().Add(wirePatience); ; time.Sleep(time.Millisecond) {
+func (o *wireOrigin) reached(within time.Duration) (got []string, heads string) {
+	for end := time.Now().Add(within); ; time.Sleep(time.Millisecond) {
 		o.mu.Lock()
 		got, heads = slices.Clone(o.got), o.heads
 		busy := o.busy

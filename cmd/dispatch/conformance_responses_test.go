@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"time"
 )
 
 // What origins answer a GET, and what the client gets of it: the gateway reads leniently where the framing is clear, and
@@ -49,6 +50,18 @@ func responseCases() []wire {
 			known: 12, today: strings.Repeat("103, ", 33) + "200 ok; open | GET /"},
 		{name: "101 unasked", rule: "RFC 9110 15.2.2", send: ask, answer: "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", want: lost},
 
+		{name: "101", rule: "RFC 9110 7.8, RFC 6455 4.2.2", send: plainHead + "Connection: Upgrade\r\nUpgrade: websocket" + end,
+			answer: "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\nhello", answerEnd: fins,
+			want: "101, hello; closed | GET /", got: []string{"Sec-WebSocket-Accept: x\r\n"},
+			known: 12, today: `101, hello; closed | GET /, but "Sec-WebSocket-Accept: x\r\n"`},
+
+		// Times.
+		{name: "before the content is there", rule: "9.6", send: postHead + "Content-Length: 3000000" + end + strings.Repeat("x", 3_000_000), whole: true,
+			answer: "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno", answerEnd: fins, early: true, want: "403; closed |",
+			known: 12, today: "403; closed unannounced | or 403; open | or 403; reset |"},
+		{name: "waited for by nobody", rule: "RFC 9110 9.2.2", send: ask, after: closes, answer: never, within: 2 * time.Second, whole: true,
+			want: "; left | GET /", sessions: 1, known: 12, today: "; left | GET /, (hangs)"},
+
 		// The status line.
 		{name: "no reason", rule: "4", send: ask, answer: "HTTP/1.1 200 \r\n" + two, want: served},
 		{name: "no reason and no blank", rule: "4", send: ask, answer: "HTTP/1.1 200\r\n" + two, want: served},
@@ -81,7 +94,7 @@ func responseCases() []wire {
 		{name: "chunked twice", rule: "6.1, forgiven", send: ask, answer: line + "Transfer-Encoding: chunked\r\n" + chunks, want: served, known: 12, today: lost},
 		{name: "identity", rule: "RFC 2616 3.6, forgiven", send: ask, answer: framed("Transfer-Encoding: identity\r\nContent-Length: 2"), want: served, known: 12, today: lost},
 		{name: "gzip, chunked", rule: "6.1", send: ask, answer: line + "Transfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", want: lost},
-		{name: "chunked in HTTP/1.0", rule: "6.1", send: ask, answer: "HTTP/1.0 200 OK\r\n" + chunks, answerEnd: fins, want: lost,
+		{name: "chunked in HTTP/1.0", rule: "6.1, forgiven", send: ask, answer: "HTTP/1.0 200 OK\r\n" + chunks, answerEnd: fins, want: served,
 			known: 12, today: "200 2\r\nok\r\n0\r\n\r\n; open | GET /"},
 		{name: "size g", rule: "7.1", send: ask, answer: chunked("g\r\n"), want: broken},
 		{name: "size -2", rule: "7.1", send: ask, answer: chunked("-2\r\nok\r\n0\r\n\r\n"), want: broken},

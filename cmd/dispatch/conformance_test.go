@@ -33,14 +33,17 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(table.name, func(t *testing.T) { g.hold(t, table.cases) })
 	}
-	t.Run("truncated", g.truncate)
+	t.Run("open listeners", ownByAnyAddress)
+	t.Run("requests cut", g.cutRequests)
+	t.Run("responses cut", g.cutResponses)
 	g.audit(t, base)
 }
 
 // gauntletFor starts the program. Its line is of no use here: loopback is dialled direct.
-func gauntletFor(t *testing.T) *gauntlet {
+func gauntletFor(t *testing.T, args ...string) *gauntlet {
+	t.Helper()
 	g := &gauntlet{sessions: make(map[string][2]int), names: make(map[string]string)}
-	g.process = start(t, "127.0.0.1")
+	g.process = start(t, append(args, "127.0.0.1")...)
 	// What the program opens once, for its first clients, is not to be taken for a leak.
 	for _, w := range []wire{
 		{name: "warm", send: "GET http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n", want: "200 ok; open | GET /"},
@@ -59,22 +62,12 @@ func (g *gauntlet) hold(t *testing.T, cases []wire) {
 	t.Helper()
 	begin := time.Now()
 	seen := make([][2]string, len(cases))
-	turn := make(chan struct{}, atOnce)
-	var all sync.WaitGroup
-	for i := range cases {
-		for way, bytewise := range []bool{false, true} {
-			if bytewise && cases[i].whole {
-				continue
-			}
-			turn <- struct{}{}
-			all.Go(func() {
-				defer func() { <-turn }()
-				o := g.run(t, &cases[i], bytewise)
-				seen[i][way] = o.String()
-			})
+	together(2*len(cases), func(i int) {
+		if w, bytewise := &cases[i/2], i%2 == 1; !bytewise || !w.whole {
+			o := g.run(t, w, bytewise)
+			seen[i/2][i%2] = o.String()
 		}
-	}
-	all.Wait()
+	})
 	known := 0
 	for i := range cases {
 		w := &cases[i]
@@ -91,6 +84,20 @@ func (g *gauntlet) hold(t *testing.T, cases []wire) {
 		}
 	}
 	t.Logf("%d cases, of which %d are known not to be right, in %s", len(cases), known, time.Since(begin).Round(time.Millisecond))
+}
+
+// together does n things, a bounded number of them at once.
+func together(n int, do func(int)) {
+	turn := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i := range n {
+		turn <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turn }()
+			do(i)
+		})
+	}
+	all.Wait()
 }
 
 // audit looks at what the conversations have left: descriptors, records, words of distress.
@@ -128,8 +135,10 @@ func (g *gauntlet) audit(t *testing.T, base int) {
 			t.Errorf("dispatch ended with code %d", code)
 		}
 	}
-	if text := g.text(); strings.Contains(text, "panic") || strings.Contains(text, "goroutine ") {
-		t.Errorf("dispatch printed:\n%s", text)
+	for _, word := range []string{"panic", "goroutine ", "DATA RACE"} {
+		if text := g.text(); strings.Contains(text, word) {
+			t.Errorf("dispatch printed %q:\n%s", word, text)
+		}
 	}
 }
 
@@ -193,4 +202,29 @@ func (g *gauntlet) miscounted(t *testing.T) (wrong []string) {
 		}
 	}
 	return wrong
+}
+
+// What judges has to be able to condemn: a wrong that nobody knows, one that is known and mended, one that has become
+// another.
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	right, known := wire{want: "right or as right"}, wire{want: "right", known: 12, today: "wrong or as wrong"}
+	for _, c := range []struct {
+		w     *wire
+		seen  string
+		fails bool
+	}{
+		{&right, "right", false},
+		{&right, "as right", false},
+		{&right, "wrong", true},
+		{&right, "", true},
+		{&known, "wrong", false},
+		{&known, "as wrong", false},
+		{&known, "right", true},
+		{&known, "otherwise wrong", true},
+	} {
+		if wrong := c.w.judge(c.seen); (wrong != "") != c.fails {
+			t.Errorf("%+v judges %q: %q", *c.w, c.seen, wrong)
+		}
+	}
 }
