@@ -101,6 +101,12 @@ func fieldCases() []wire {
 		{name: "bare LF behind a size", rule: "2.2, 7.1", send: chunk("2\nok\r\n0\r\n\r\n"), want: badRequest},
 		{name: "second request in the content", rule: "6.3", send: length(" 44\r\n\r\nGET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n..."), want: "200 ok; open | POST / G..."},
 
+		// A refusal arrives, whatever the client is still sending (9.6).
+		{name: "refused with content", rule: "9.6", send: postHead + "X A: b\r\nContent-Length: 3000000" + end + strings.Repeat("x", 3_000_000), whole: true, want: badRequest},
+		{name: "refused second, with content", rule: "9.6", send: plainHead + "\r\n" + postHead + "X A: b\r\nContent-Length: 3000000" + end + strings.Repeat("x", 3_000_000), whole: true, want: "200 ok, 400; closed | GET /"},
+		{name: "refused CONNECT, with content", rule: "9.6", send: "CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: x\r\n\r\n" + strings.Repeat("x", 3_000_000), whole: true, want: "502; closed |"},
+		{name: "unreachable, with content", rule: "9.6", send: "POST http://127.0.0.1:1/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + strings.Repeat("x", 3_000_000), whole: true, want: "502; closed |"},
+
 		// Field lines.
 		{name: "blank before a colon", rule: "5.1", send: field("X-A : b"), want: badRequest},
 		{name: "blank in a name", rule: "5.1", send: field("X A: b"), want: badRequest},

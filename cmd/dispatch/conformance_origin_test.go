@@ -214,7 +214,7 @@ func (o *wireOrigin) serveOne(conn *net.TCPConn, br *bufio.Reader) bool {
 	case answer == never:
 		_, _ = io.Copy(io.Discard, br)
 		return false
-	case strings.HasPrefix(m.start, "HEAD "):
+	case strings.HasPrefix(m.start, "HEAD ") && answer == okAnswer:
 		head, _, _ := strings.Cut(answer, "\r\n\r\n")
 		answer = head + "\r\n\r\n"
 	}

@@ -120,6 +120,7 @@ func ownByAnyAddress(t *testing.T) {
 			cases = append(cases, asked(s)...)
 		}
 		g.hold(t, cases)
+		g.audit(t)
 	}
 }
 

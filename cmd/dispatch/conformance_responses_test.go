@@ -16,6 +16,7 @@ func responseCases() []wire {
 		chunks = "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 		lost   = "502; closed | GET /"
 		broken = "200 (cut); reset | GET /"
+		extra  = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled"
 	)
 	with := func(field string) string { return line + field + "\r\n" + two }
 	framed := func(fields string) string { return line + fields + "\r\n\r\nok" }
@@ -40,6 +41,15 @@ func responseCases() []wire {
 		{name: "304", rule: "RFC 9110 15.4.5, 8.6", send: ask, answer: "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nContent-Type: text/x\r\nContent-Length: 12345\r\n\r\n", want: "304; open | GET /",
 			got: []string{"Etag: \"a\"\r\n", "Content-Type: text/x\r\n", "Content-Length: 12345\r\n"}, known: 12, today: `304; open | GET /, but "Content-Type: text/x\r\n", but "Content-Length: 12345\r\n"`},
 		{name: "until the end, nothing", rule: "6.3 8", send: ask, answer: line + "\r\n", answerEnd: fins, want: "200; open | GET /"},
+
+		// What nobody has asked for is nobody's answer, on a connection that is kept least of all. It comes in one piece:
+		// what comes behind the next request cannot be told from that one's answer.
+		{name: "another behind the first", rule: "9.2", send: ask, answer: line + two + extra, whole: true, want: served, got: []string{"!smuggled"}},
+		{name: "another behind chunks", rule: "9.2", send: ask, answer: line + chunks + extra, whole: true, want: served, got: []string{"!smuggled"}},
+		{name: "another behind a 204", rule: "6.3 1, 9.2", send: ask, answer: "HTTP/1.1 204 No Content\r\n\r\n" + extra, whole: true, want: "204; open | GET /", got: []string{"!smuggled"}},
+		{name: "another behind a 304 with a length", rule: "6.3 1, 9.2", send: ask, answer: "HTTP/1.1 304 Not Modified\r\nContent-Length: 50\r\n\r\n" + extra, whole: true, want: "304; open | GET /", got: []string{"!smuggled"}},
+		{name: "content of a HEAD", rule: "6.3 1, 9.2", send: "HEAD http://{o}/ HTTP/1.1\r\nHost: x\r\n\r\n", answer: line + "Content-Length: 50" + end + extra, whole: true, want: "200; open | HEAD /", got: []string{"!smuggled"}},
+		{name: "content of a 204", rule: "6.3 1, 9.2", send: ask, answer: "HTTP/1.1 204 No Content\r\n" + chunks, whole: true, want: "204; open | GET /", got: []string{"!ok"}},
 
 		// Before the final response.
 		{name: "103", rule: "RFC 9110 15.2", send: ask, answer: hints(1) + line + two, want: "103, 200 ok; open | GET /", got: []string{"X-H: 1\r\n"}},

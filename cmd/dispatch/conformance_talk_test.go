@@ -54,6 +54,7 @@ type wire struct {
 // gauntlet is the program that all conversations are held with, and the accounts of them.
 type gauntlet struct {
 	*process
+	base     int // descriptors, when nobody is served
 	mu       sync.Mutex
 	sessions map[string][2]int // by the client's address: the fewest and the most records there may be
 	names    map[string]string
