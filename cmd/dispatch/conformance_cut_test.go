@@ -32,6 +32,7 @@ var wholeInputs = []struct {
 func (g *gauntlet) cutRequests(t *testing.T) {
 	var cases []wire
 	for _, in := range wholeInputs {
+		// The ports that a system gives out have five digits.
 		n := len(strings.NewReplacer("{o}", "127.0.0.1:00000", "{P}", "00").Replace(in.send))
 		head := strings.Index(strings.ReplaceAll(in.send, "{o}", "127.0.0.1:00000"), end) + len(end)
 		isHTTP := in.send[0] > 5

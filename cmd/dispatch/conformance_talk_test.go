@@ -181,7 +181,7 @@ func (c *wireClient) says(own, other string) string {
 	own, other = own[strings.LastIndex(own, ":")+1:], other[strings.LastIndex(other, ":")+1:]
 	text := c.insert(strings.NewReplacer("{own}", own, "{OWN}", port2(own), "{other}", other, "{OTHER}", port2(other)).Replace(c.w.send))
 	if c.w.cut > 0 {
-		return text[:c.w.cut]
+		return text[:min(c.w.cut, len(text))]
 	}
 	return text
 }
