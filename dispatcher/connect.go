@@ -53,7 +53,7 @@ func telling(f uplink.Failure) int {
 		return 4
 	case uplink.HostUnreachable:
 		return 3
-	case uplink.NetworkUnreachable:
+	case uplink.NetworkUnreachable, uplink.NoPort:
 		return 2
 	case uplink.Canceled:
 		return 0

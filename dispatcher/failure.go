@@ -110,7 +110,7 @@ func classOfAttempt(f uplink.Failure) Class {
 		return HostUnreachable
 	case uplink.TimedOut:
 		return TimedOut
-	case uplink.Exhausted:
+	case uplink.Exhausted, uplink.NoPort:
 		return Exhausted
 	case uplink.Canceled:
 		return Canceled

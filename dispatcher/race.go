@@ -29,7 +29,7 @@ type race struct {
 	pairs      pairs
 	attempts   int
 	flying     int  // attempts under way
-	stopped    bool // by a failure that is nobody's: no further attempt begins
+	stopped    bool // by a failure that is final: no further attempt begins
 	over       bool // won, or stopped with no attempt under way
 	winner     *Conn
 	won        int // the winner's place among the attempts
@@ -180,12 +180,10 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 		if r.worst == uplink.NoFailure || telling(class) > telling(r.worst) {
 			r.worst = class
 		}
-		switch class.Blame() {
-		case uplink.BlameDestination:
+		if class.Blame() == uplink.BlameDestination {
 			r.pairs.ruleOut(p.destination)
-		case uplink.BlameNobody:
-			r.stopped = true
 		}
+		r.stopped = r.stopped || class.Final()
 	}
 	if r.stopped && r.flying == 0 {
 		r.over = true

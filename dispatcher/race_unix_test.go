@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -41,5 +42,21 @@ func TestExhaustionLeavesOthersTheirChance(t *testing.T) {
 	r.settle(only, nil, syscall.EMFILE, time.Second)
 	if !r.over || r.ctx.Err() == nil {
 		t.Error("nothing is under way, and the race goes on")
+	}
+}
+
+// A line without a free port leaves the others their chance, and is not held responsible.
+func TestNoPortIsTheNextLinesTurn(t *testing.T) {
+	t.Parallel()
+	d := New(Config{Fleet: house(t)})
+	r := &race{d: d, began: time.Now(), request: &Request{Host: "a"}, pairs: pairs{}}
+	for _, u := range d.fleet.Uplinks() {
+		r.pairs.lanes = append(r.pairs.lanes, lane{uplink: u, destinations: destinations("192.0.2.1")})
+	}
+	r.ctx, r.cancel = context.WithCancelCause(t.Context())
+	first, _ := r.take()
+	r.settle(first, nil, os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), time.Millisecond)
+	if second, ok := r.take(); !ok || second.uplink == first.uplink {
+		t.Errorf("after a line without ports: %t, %+v", ok, second)
 	}
 }

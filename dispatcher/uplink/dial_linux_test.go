@@ -278,7 +278,7 @@ func TestPortsThatRunOutAreNoFaultOfTheLine(t *testing.T) {
 		}
 		want := NoFailure
 		if n == 4 {
-			want = Exhausted
+			want = NoPort
 		}
 		if got := FailureOf(err); got != want || got.Blame() == BlameUplink && err != nil {
 			t.Errorf("connection %d: %q, %v; want %q", n+1, got, err, want)
@@ -303,11 +303,11 @@ func TestFailureOf(t *testing.T) {
 		wrapped(syscall.ETIMEDOUT):           TimedOut,
 		wrapped(syscall.ENETDOWN):            LineUnusable,
 		of("bind", syscall.EADDRNOTAVAIL):    LineUnusable,
-		of("connect", syscall.EADDRNOTAVAIL): Exhausted,
+		of("connect", syscall.EADDRNOTAVAIL): NoPort,
 		of("connect", syscall.ECONNREFUSED):  Refused,
 		wrapped(syscall.ENODEV):              LineUnusable,
 		wrapped(syscall.EPERM):               Forbidden,
-		of("bind", syscall.EADDRINUSE):       Exhausted,
+		of("bind", syscall.EADDRINUSE):       NoPort,
 		wrapped(syscall.EMFILE):              Exhausted,
 		wrapped(syscall.EINVAL):              OtherFailure,
 		context.Canceled:                     Canceled,

@@ -21,7 +21,8 @@ const (
 	TimedOut           Failure = "timeout"
 	LineUnusable       Failure = "line_unusable" // address gone, link down, binding refused
 	Forbidden          Failure = "forbidden"     // the machine's own firewall or a prohibit route
-	Exhausted          Failure = "exhausted"     // this process or machine ran out of descriptors, ports or memory
+	NoPort             Failure = "no_port"       // no local port is left for this source address and destination
+	Exhausted          Failure = "exhausted"     // this process or machine ran out of descriptors or memory
 	Canceled           Failure = "canceled"      // given up by us: overtaken or shut down
 	OtherFailure       Failure = "other"
 )
@@ -29,8 +30,8 @@ const (
 // Blame is whom a failure is held against.
 type Blame uint8
 
-// BlameUplink makes the next pair be tried; BlameDestination rules the destination out, through every line;
-// BlameNobody ends the request.
+// BlameDestination rules the destination out, through every line. After the others the next pair is tried, unless the
+// failure is Final.
 const (
 	BlameUplink Blame = iota
 	BlameDestination
@@ -42,11 +43,14 @@ func (f Failure) Blame() Blame {
 	switch f {
 	case Refused, Reset:
 		return BlameDestination
-	case Exhausted, Canceled:
+	case NoPort, Exhausted, Canceled:
 		return BlameNobody
 	}
 	return BlameUplink
 }
+
+// Final tells whether no further attempt can go better.
+func (f Failure) Final() bool { return f == Exhausted || f == Canceled }
 
 // FailureOf classes an error of DialTCP or DialUDP. The classes come from error numbers and types, never from texts; what
 // a number means can depend on the system call that gave it, which os.SyscallError names.

@@ -22,7 +22,7 @@ var failures = map[syscall.Errno]Failure{
 	syscall.EACCES:        Forbidden,
 	syscall.EMFILE:        Exhausted,
 	syscall.ENFILE:        Exhausted,
-	syscall.EADDRINUSE:    Exhausted, // only ports are bound that the kernel chooses: none is left
+	syscall.EADDRINUSE:    NoPort, // only ports are bound that the kernel chooses: none is left
 	syscall.ENOBUFS:       Exhausted,
 	syscall.ENOMEM:        Exhausted,
 }
@@ -30,4 +30,4 @@ var failures = map[syscall.Errno]Failure{
 // connectFailures has what is different with connect(2). There the source address has been bound, and EADDRNOTAVAIL says
 // that no port of it is free for the destination (Linux ip(7), ip_local_port_range): no other look at the interfaces and
 // no check of the line would change that.
-var connectFailures = map[syscall.Errno]Failure{syscall.EADDRNOTAVAIL: Exhausted}
+var connectFailures = map[syscall.Errno]Failure{syscall.EADDRNOTAVAIL: NoPort}
