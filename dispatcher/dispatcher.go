@@ -130,7 +130,7 @@ func (d *Dispatcher) dialServer(ctx context.Context, turn uint64, network string
 	}
 	place := view.Place(server.Addr())
 	if place.Direct {
-		return dialBy(ctx, network, server, uplink.DialDirectTCP, uplink.DialDirectUDP)
+		return dialBy(ctx, network, server, uplink.Direct{})
 	}
 	lines := view.Reaching(server.Addr(), place.Lines)
 	if lines == 0 {
@@ -143,7 +143,7 @@ func (d *Dispatcher) dialServer(ctx context.Context, turn uint64, network string
 		}
 	}
 	u := view.Line(lines.Nth(int(turn % uint64(lines.Len())))).Uplink
-	return dialBy(ctx, network, server, u.DialTCP, u.DialUDP)
+	return dialBy(ctx, network, server, u)
 }
 
 // Reaches tells whether a request for addr has a way now: a line of its family, or none is needed.
@@ -157,21 +157,15 @@ func (d *Dispatcher) Reaches(addr netip.Addr) bool {
 }
 
 // dialBy connects by one way out.
-func dialBy(
-	ctx context.Context, network string, server netip.AddrPort,
-	tcp func(context.Context, netip.AddrPort) (*net.TCPConn, error),
-	udp func(context.Context, netip.AddrPort) (*net.UDPConn, error),
-) (net.Conn, error) {
-	var conn net.Conn
-	err := fmt.Errorf("network %q is neither tcp nor udp", network)
+func dialBy(ctx context.Context, network string, server netip.AddrPort, way interface {
+	uplink.Dialer
+	DialUDP(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
+}) (net.Conn, error) {
 	switch network {
 	case "tcp":
-		conn, err = tcp(ctx, server)
+		return way.DialStream(ctx, uplink.To(server))
 	case "udp":
-		conn, err = udp(ctx, server)
+		return way.DialUDP(ctx, server)
 	}
-	if err != nil {
-		return nil, err // not conn: a nil pointer in an interface is not nil
-	}
-	return conn, nil
+	return nil, fmt.Errorf("network %q is neither tcp nor udp", network)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -119,16 +118,14 @@ func (r *race) grow() bool {
 
 // attempt dials one pair, and stops the timer that tells that it is slow.
 func (r *race) attempt(p pair, slow *time.Timer) {
-	start := time.Now()
-	var tcp *net.TCPConn
-	var err error
-	if p.uplink == nil {
-		tcp, err = uplink.DialDirectTCP(r.ctx, p.destination)
-	} else {
-		tcp, err = p.uplink.DialTCP(r.ctx, p.destination)
+	var way uplink.Dialer = uplink.Direct{}
+	if p.uplink != nil {
+		way = p.uplink
 	}
+	start := time.Now()
+	stream, err := way.DialStream(r.ctx, uplink.Target{Host: r.request.Host, Port: p.destination.Port(), Addr: p.destination.Addr()})
 	slow.Stop()
-	r.settle(p, tcp, err, time.Since(start))
+	r.settle(p, stream, err, time.Since(start))
 }
 
 // overtakeDelay of direct destinations is short: they are near.
@@ -160,7 +157,7 @@ func (r *race) tooSlow() {
 }
 
 // settle takes in an attempt's outcome.
-func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
+func (r *race) settle(p pair, stream Stream, err error, took time.Duration) {
 	class := uplink.FailureOf(err)
 	if class == uplink.Canceled && r.timedOut() {
 		class, err = uplink.TimedOut, context.Cause(r.ctx)
@@ -174,7 +171,7 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 	switch {
 	case err == nil && !late:
 		r.over = true
-		r.winner, r.won = &Conn{stream: tcp, uplink: p.uplink, destination: p.destination}, p.place
+		r.winner, r.won = &Conn{stream: stream, uplink: p.uplink, destination: p.destination}, p.place
 	case err != nil && !late:
 		r.note(fmt.Errorf("%s through %s: %w", p.destination, lineName(p.uplink), err))
 		if r.worst == uplink.NoFailure || telling(class) > telling(r.worst) {
@@ -211,7 +208,7 @@ func (r *race) settle(p pair, tcp *net.TCPConn, err error, took time.Duration) {
 		r.cancel(nil) // after the winner has been told of: the overtaken are told of against it
 	}
 	if err == nil && late {
-		if err := tcp.Close(); err != nil {
+		if err := stream.Close(); err != nil {
 			r.d.log.Debug("closing an overtaken connection failed", "error", err)
 		}
 	}

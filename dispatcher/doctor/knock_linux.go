@@ -139,7 +139,7 @@ func settle(knocking <-chan bool) {
 // knock tells whether somebody has answered. Whoever refuses is there; other errors come from this machine, and its
 // neighbour table tells more than they do.
 func knock(ctx context.Context, l *line, to netip.AddrPort) bool {
-	conn, err := l.way.DialTCP(ctx, to)
+	conn, err := l.way.DialStream(ctx, uplink.To(to))
 	if err == nil {
 		err = conn.Close()
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"dispatch/dispatcher/machine"
+	"dispatch/dispatcher/uplink"
 )
 
 // errOtherFamily: the echo URL's host has no address of the family.
@@ -79,11 +80,11 @@ func dialFamily(ctx context.Context, l *line, f machine.Family, address string, 
 		if a = a.Unmap(); machine.FamilyOf(a) != f {
 			continue
 		}
-		conn, err := l.way.DialTCP(ctx, netip.AddrPortFrom(a, uint16(port)))
+		conn, err := l.way.DialStream(ctx, uplink.To(netip.AddrPortFrom(a, uint16(port))))
 		if err != nil {
 			return nil, err
 		}
-		p.Destination, p.Source, p.BoundTo = conn.RemoteAddr().String(), conn.LocalAddr().String(), boundTo(conn)
+		p.Destination, p.Source, p.BoundTo = conn.RemoteAddr().String(), conn.LocalAddr().String(), bindingOf(conn)
 		return conn, nil
 	}
 	return nil, errOtherFamily
@@ -104,4 +105,12 @@ func findAddr(text string) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// bindingOf is the interface that a line's connection is bound to, as the kernel says; empty where it does not.
+func bindingOf(conn net.Conn) string {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		return boundTo(tcp)
+	}
+	return ""
 }

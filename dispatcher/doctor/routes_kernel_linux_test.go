@@ -85,7 +85,7 @@ func seenAs(t *testing.T, name string, server netip.AddrPort, within time.Durati
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	conn, err := set.Uplinks()[0].DialTCP(ctx, server)
+	conn, err := set.Uplinks()[0].DialStream(ctx, uplink.To(server))
 	if err != nil {
 		return netip.Addr{}, err
 	}

@@ -337,7 +337,7 @@ func dial(name string, server netip.AddrPort, within time.Duration) (netip.Addr,
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	conn, err := set.Uplinks()[0].DialTCP(ctx, server)
+	conn, err := set.Uplinks()[0].DialStream(ctx, uplink.To(server))
 	if err != nil {
 		return netip.Addr{}, err
 	}

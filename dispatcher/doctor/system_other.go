@@ -113,7 +113,7 @@ func knock(ctx context.Context, l *line, gateway netip.Addr) error {
 	if gateway.IsLinkLocalUnicast() {
 		gateway = gateway.WithZone(zoneOf(l))
 	}
-	conn, err := l.way.DialTCP(ctx, netip.AddrPortFrom(gateway, discardPort))
+	conn, err := l.way.DialStream(ctx, uplink.To(netip.AddrPortFrom(gateway, discardPort)))
 	if err != nil {
 		return err
 	}

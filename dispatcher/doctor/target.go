@@ -93,7 +93,7 @@ func (e *examination) connect(ctx context.Context, l *line, f machine.Family, t 
 	p := &Passage{Target: t.String(), Destination: to.String(), Sent: -1}
 	before, counted := packetsSent(l.link)
 	begun := time.Now()
-	conn, err := l.way.DialTCP(ctx, to)
+	conn, err := l.way.DialStream(ctx, uplink.To(to))
 	took := time.Since(begun)
 	if after, ok := packetsSent(l.link); ok && counted {
 		p.Sent = after - before
@@ -101,7 +101,7 @@ func (e *examination) connect(ctx context.Context, l *line, f machine.Family, t 
 	if err == nil {
 		p.ConnectMS = float64(took.Microseconds()) / 1000
 		p.Source = conn.LocalAddr().String()
-		p.BoundTo = boundTo(conn)
+		p.BoundTo = bindingOf(conn)
 		err = conn.Close()
 	}
 	if err != nil {

@@ -182,7 +182,7 @@ func (e *doubtError) Unwrap() error { return e.err }
 // connects tells whether the uplink carries a connection to a destination, or its refusal.
 func connects(ctx context.Context, u *uplink.Uplink, to netip.AddrPort) error {
 	began := time.Now()
-	conn, err := u.DialTCP(ctx, to)
+	conn, err := u.DialStream(ctx, uplink.To(to))
 	switch f := uplink.FailureOf(err); {
 	case f == uplink.NoFailure:
 	case f.Blame() == uplink.BlameDestination:

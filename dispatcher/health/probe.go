@@ -111,7 +111,7 @@ func (p Probe) fetch(ctx context.Context, u *uplink.Uplink, to netip.AddrPort) e
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return u.DialTCP(ctx, to)
+				return u.DialStream(ctx, uplink.To(to))
 			},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -37,30 +37,36 @@ func (e *UnavailableError) Error() string {
 	return fmt.Sprintf("uplink %s cannot carry %s: %s", e.Uplink, e.Family, e.Reason)
 }
 
-// DialTCP connects to dst through the uplink, bound to its interface and source address as they are now. The
-// caller closes the connection. Errors are *net.OpError, with a *BindError inside where binding failed, or
-// *UnavailableError; FailureOf classes them all.
-func (u *Uplink) DialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
+// DialStream connects to the target by TCP, bound to the uplink's interface and source address as they are now. The caller
+// closes the stream. Errors are *net.OpError, with a *BindError inside where binding failed, or *UnavailableError;
+// FailureOf classes them all.
+func (u *Uplink) DialStream(ctx context.Context, to Target) (Stream, error) {
 	u.connecting.Add(1)
 	defer u.connecting.Add(-1)
 	var conn *net.TCPConn
-	err := u.withLine(dst.Addr(), func(l *Line, source netip.Addr) (err error) {
+	err := u.withLine(to.Addr, func(l *Line, source netip.Addr) (err error) {
 		d := net.Dialer{ControlContext: l.control, KeepAliveConfig: keepAlive}
-		conn, err = d.DialTCP(ctx, "tcp", netip.AddrPortFrom(source, 0), dst)
+		conn, err = d.DialTCP(ctx, "tcp", netip.AddrPortFrom(source, 0), netip.AddrPortFrom(to.Addr, to.Port))
 		return err
 	})
-	return conn, err
+	if err != nil {
+		return nil, err // not conn: a nil pointer in an interface is not nil
+	}
+	return conn, nil
 }
 
-// DialUDP makes a UDP socket that is bound and connected like DialTCP's.
-func (u *Uplink) DialUDP(ctx context.Context, dst netip.AddrPort) (*net.UDPConn, error) {
+// DialUDP makes a UDP socket that is bound and connected like DialStream's.
+func (u *Uplink) DialUDP(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
 	var conn *net.UDPConn
 	err := u.withLine(dst.Addr(), func(l *Line, source netip.Addr) (err error) {
 		d := net.Dialer{ControlContext: l.control}
 		conn, err = d.DialUDP(ctx, "udp", netip.AddrPortFrom(source, 0), dst)
 		return err
 	})
-	return conn, err
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
 }
 
 // withLine calls dial with the uplink's line and its source for dst; once more with a new reading of the
@@ -103,16 +109,4 @@ func (l *Line) control(_ context.Context, network, _ string, c syscall.RawConn) 
 		return err
 	}
 	return bindErr
-}
-
-// DialDirectTCP connects to a destination that is no uplink's business, unbound: see Place.Direct.
-func DialDirectTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
-	d := net.Dialer{KeepAliveConfig: keepAlive}
-	return d.DialTCP(ctx, "tcp", netip.AddrPort{}, dst)
-}
-
-// DialDirectUDP is DialDirectTCP for UDP.
-func DialDirectUDP(ctx context.Context, dst netip.AddrPort) (*net.UDPConn, error) {
-	var d net.Dialer
-	return d.DialUDP(ctx, "udp", netip.AddrPort{}, dst)
 }

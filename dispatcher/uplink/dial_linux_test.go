@@ -41,7 +41,7 @@ func peerSeen(t *testing.T, u *Uplink, to netip.AddrPort) (netip.Addr, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	c, err := u.DialTCP(ctx, to)
+	c, err := u.DialStream(ctx, To(to))
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -115,11 +115,11 @@ func TestDialUDPLeavesByItsLine(t *testing.T) {
 func TestSocketsAreBoundToDeviceAndSource(t *testing.T) {
 	lab := netlab.New(t, netlab.Config{})
 	to := lab.EchoPeer(t, netip.AddrPortFrom(server4, 0))
-	c, err := lines(t, "wan2")[0].DialTCP(t.Context(), to)
+	c, err := lines(t, "wan2")[0].DialStream(t.Context(), To(to))
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := c.SyscallConn()
+	raw, err := c.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestPortsAreSharedBetweenDestinations(t *testing.T) {
 		}
 		made := 0
 		for n := range 3 * 50 {
-			c, err := u.DialTCP(t.Context(), servers[n%3])
+			c, err := u.DialStream(t.Context(), To(servers[n%3]))
 			if err != nil {
 				t.Errorf("connection %d to %s: %v", n, servers[n%3], err)
 				continue
@@ -272,7 +272,7 @@ func TestPortsThatRunOutAreNoFaultOfTheLine(t *testing.T) {
 	to := lab.EchoPeer(t, netip.AddrPortFrom(server4, 0))
 	u := lines(t, "wan2")[0]
 	for n := range 5 {
-		c, err := u.DialTCP(t.Context(), to)
+		c, err := u.DialStream(t.Context(), To(to))
 		if err == nil {
 			t.Cleanup(func() { _ = c.Close() }) // the test is about the others
 		}

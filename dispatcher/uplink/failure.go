@@ -52,7 +52,7 @@ func (f Failure) Blame() Blame {
 // Final tells whether no further attempt can go better.
 func (f Failure) Final() bool { return f == Exhausted || f == Canceled }
 
-// FailureOf classes an error of DialTCP or DialUDP. The classes come from error numbers and types, never from texts; what
+// FailureOf classes an error of DialStream or DialUDP. The classes come from error numbers and types, never from texts; what
 // a number means can depend on the system call that gave it, which os.SyscallError names.
 func FailureOf(err error) Failure {
 	if err == nil {

@@ -136,7 +136,7 @@ func TestApplyKeepsWhatIsUnchanged(t *testing.T) {
 		t.Error("a removed line is in the new View, or not in the old one any more")
 	}
 	var unavailable *UnavailableError
-	if _, err := before[2].DialTCP(t.Context(), netip.MustParseAddrPort("192.0.2.1:1")); !errors.As(err, &unavailable) {
+	if _, err := before[2].DialStream(t.Context(), To(netip.MustParseAddrPort("192.0.2.1:1"))); !errors.As(err, &unavailable) {
 		t.Errorf("a removed line dials: %v", err)
 	}
 }
