@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -284,31 +283,6 @@ func TestNeighbourOfALine(t *testing.T) {
 	// It answers, with a refusal: another line would have timed out.
 	if _, err := ask(t, d, gateway.String(), 1); ClassOf(err) != Refused {
 		t.Errorf("class %q: %v", ClassOf(err), err)
-	}
-}
-
-// Each errand begins with the next line, and each of its calls takes the line behind.
-func TestServerDialerTakesTheLinesInTurn(t *testing.T) {
-	lab := netlab.New(t, netlab.Config{})
-	server := lab.EchoPeer(t, at("198.18.0.1"))
-	d := inLab(t, Config{}, "wan1@5", "wan2@3", "wan3@2")
-	var got, want []netip.Addr
-	for first := range 4 {
-		dial := d.ServerDialer()
-		for call := range 4 {
-			c, err := dial(t.Context(), "tcp", server)
-			if err != nil {
-				t.Fatal(err)
-			}
-			peer, err := netlab.ReadPeer(c)
-			if err := errors.Join(err, c.Close()); err != nil {
-				t.Fatal(err)
-			}
-			got, want = append(got, peer.Addr()), append(want, lab.Uplink((first+call)%3).IPv4.Addr())
-		}
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("servers saw %s, want %s", got, want)
 	}
 }
 

@@ -5,11 +5,7 @@ package dispatcher
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"dispatch/dispatcher/balance"
@@ -57,7 +53,6 @@ type Dispatcher struct {
 	timeout  time.Duration
 	ledger   ledger
 	warnings warnings
-	turn     atomic.Uint64 // of ServerDialer
 	setbacks setbacks
 	relays   *relay.Engine
 }
@@ -109,63 +104,4 @@ func (d *Dispatcher) dial(ctx context.Context, s *Session) (*Conn, error) {
 		return nil, err
 	}
 	return d.Connect(ctx, route, s)
-}
-
-// ServerDialer returns a function that connects to servers which the gateway itself needs, such as DNS servers, for one
-// errand: one attempt a call, through the uplinks in turn, each call by the line behind the last call's, and unbound where
-// the server is this machine's or its neighbour. It may be called by several goroutines. Network is "tcp" or "udp". The
-// caller closes the connection; no session is counted.
-func (d *Dispatcher) ServerDialer() func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
-	var turn atomic.Uint64
-	turn.Store(d.turn.Add(1) - 1)
-	return func(ctx context.Context, network string, server netip.AddrPort) (net.Conn, error) {
-		return d.dialServer(ctx, turn.Add(1)-1, network, server)
-	}
-}
-
-func (d *Dispatcher) dialServer(ctx context.Context, turn uint64, network string, server netip.AddrPort) (net.Conn, error) {
-	view, err := d.fleet.View()
-	if err != nil {
-		return nil, err
-	}
-	place := view.Place(server.Addr())
-	if place.Direct {
-		return dialBy(ctx, network, server, uplink.Direct{})
-	}
-	lines := view.Reaching(server.Addr(), place.Lines)
-	if lines == 0 {
-		return nil, noUplink(server.String(), []netip.AddrPort{server}, view)
-	}
-	for _, band := range d.bands.Bands(uplink.FamilyOf(server.Addr())) {
-		if best := lines & band; best != 0 {
-			lines = best
-			break
-		}
-	}
-	u := view.Line(lines.Nth(int(turn % uint64(lines.Len())))).Uplink
-	return dialBy(ctx, network, server, u)
-}
-
-// Reaches tells whether a request for addr has a way now: a line of its family, or none is needed.
-func (d *Dispatcher) Reaches(addr netip.Addr) bool {
-	view, err := d.fleet.View()
-	if err != nil {
-		return true // the request will say so
-	}
-	place := view.Place(addr)
-	return place.Direct || view.Reaching(addr, place.Lines) != 0
-}
-
-// dialBy connects by one way out.
-func dialBy(ctx context.Context, network string, server netip.AddrPort, way interface {
-	uplink.Dialer
-	DialUDP(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
-}) (net.Conn, error) {
-	switch network {
-	case "tcp":
-		return way.DialStream(ctx, uplink.To(server))
-	case "udp":
-		return way.DialUDP(ctx, server)
-	}
-	return nil, fmt.Errorf("network %q is neither tcp nor udp", network)
 }

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/policy"
@@ -360,24 +359,5 @@ func TestDialStopsWithItsContext(t *testing.T) {
 	_, err := New(Config{Fleet: house(t)}).Dial(ctx, Request{Host: "127.0.0.1", Port: 9})
 	if c := ClassOf(err); c != Canceled {
 		t.Errorf("class %q of %v", c, err)
-	}
-}
-
-func TestServerDialerReachesNeighboursUnbound(t *testing.T) {
-	t.Parallel()
-	server := echo(t)
-	d := New(Config{Fleet: house(t)})
-	c, err := d.ServerDialer()(t.Context(), "tcp", server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.ServerDialer()(t.Context(), "icmp", server); err == nil {
-		t.Error("a network that does not exist was dialled")
 	}
 }

@@ -45,7 +45,7 @@ func (c Class) served() bool {
 }
 
 // ErrNoUplink says that no uplink can reach any address of the host.
-var ErrNoUplink = errors.New("no eligible uplink")
+var ErrNoUplink = uplink.ErrNoUplink
 
 // ErrNotAllowed says that the gateway refuses the destination on principle.
 var ErrNotAllowed = errors.New("destination not allowed")
@@ -131,22 +131,11 @@ func resolveClass(err error) Class {
 	return ResolveFailed
 }
 
-// noUplink names the families on both sides, which is what explains the failure.
+// noUplink is the failure of a request for which there is no line.
 func noUplink(host string, destinations []netip.AddrPort, view *uplink.View) error {
-	var wanted, offered uplink.Family
+	var wanted uplink.Family
 	for _, d := range destinations {
 		wanted |= uplink.FamilyOf(d.Addr())
 	}
-	problems := ""
-	for n := range view.Lines {
-		l := &view.Lines[n]
-		offered |= l.Families
-		if l.Problem != "" {
-			problems += fmt.Sprintf("; %s: %s", l.Uplink.Name(), l.Problem)
-		}
-	}
-	return &Error{
-		Step: StepChoose, Class: NoUplink, Host: host,
-		Err: fmt.Errorf("%w: the host has %s addresses, the uplinks have %s%s", ErrNoUplink, wanted, offered, problems),
-	}
+	return &Error{Step: StepChoose, Class: NoUplink, Host: host, Err: view.NoUplink(wanted)}
 }

@@ -43,17 +43,17 @@ func (c *explainCommand) Run(ctx context.Context, to terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	var d *dispatcher.Dispatcher
+	bands := told(states, lines)
 	names, err := resolver.New(resolver.Config{
 		Servers:   q.servers,
-		Dialer:    func() resolver.DialFunc { return d.ServerDialer() },
-		Reachable: func(addr netip.Addr) bool { return d.Reaches(addr) },
+		Dialer:    func() resolver.DialFunc { return lines.ServerDialer(bands.Bands) },
+		Reachable: lines.Reaches,
 	})
 	if err != nil {
 		return fmt.Errorf("set up the resolver: %w", err)
 	}
 	defer func() { err = errors.Join(err, names.Close()) }()
-	d = dispatcher.New(dispatcher.Config{Fleet: lines, Resolver: lookup(names), Bands: told(states, lines)})
+	d := dispatcher.New(dispatcher.Config{Fleet: lines, Resolver: lookup(names), Bands: bands})
 
 	view, err := lines.View()
 	if err != nil {

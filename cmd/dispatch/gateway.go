@@ -44,18 +44,17 @@ type boundListener struct {
 
 func newGateway(p plan, lines *uplink.Fleet, log *slog.Logger) (*gateway, error) {
 	g := &gateway{lines: lines, policy: new(policy.Local), log: log}
+	g.health = health.New(health.Config{Uplinks: lines.Uplinks(), Logger: log})
 	names, err := resolver.New(resolver.Config{
-		Servers: p.dns,
-		// The dispatcher, which needs the resolver, does not exist yet.
-		Dialer:    func() resolver.DialFunc { return g.dispatcher.ServerDialer() },
-		Reachable: func(addr netip.Addr) bool { return g.dispatcher.Reaches(addr) },
+		Servers:   p.dns,
+		Dialer:    func() resolver.DialFunc { return lines.ServerDialer(g.health.Bands) },
+		Reachable: lines.Reaches,
 		Logger:    log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set up the resolver: %w", err)
 	}
 	g.names = names
-	g.health = g.newMonitor(p.probes)
 	g.dispatcher = dispatcher.New(dispatcher.Config{
 		Fleet: lines, Resolver: lookup(names), Policy: g.policy, Bands: g.health, Observer: g.health, Logger: log,
 	})
@@ -64,6 +63,9 @@ func newGateway(p plan, lines *uplink.Fleet, log *slog.Logger) (*gateway, error)
 	})
 	g.server = listeners.New(listeners.Config{
 		SOCKS: socks.New(g.dispatcher, log), HTTP: g.http, HandshakeTimeout: p.handshake, Logger: log,
+	})
+	g.health.Start(p.probes, names.Lookup, func(s health.Status) {
+		g.http.Avoid(func(c *dispatcher.Conn) bool { return c.Uplink() == s.Uplink && c.Family() == s.Family }, s.State == health.Down)
 	})
 	return g, nil
 }

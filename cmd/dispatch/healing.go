@@ -27,16 +27,6 @@ func parseProbes(texts []string) ([]health.Probe, error) {
 	return probes, nil
 }
 
-// newMonitor makes what watches over the uplinks' health.
-func (g *gateway) newMonitor(probes []health.Probe) *health.Monitor {
-	return health.New(health.Config{
-		Uplinks: g.lines.Uplinks(), Probes: probes, Resolve: g.names.Lookup, Logger: g.log,
-		Changed: func(s health.Status) {
-			g.http.Avoid(func(c *dispatcher.Conn) bool { return c.Uplink() == s.Uplink && c.Family() == s.Family }, s.State == health.Down)
-		},
-	})
-}
-
 // follow tells the other parts of what the kernel tells of links, addresses and routes, until the returned function is
 // called, which waits for its end.
 func (g *gateway) follow() (stop func()) {

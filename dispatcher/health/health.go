@@ -45,15 +45,8 @@ type Status struct {
 type Config struct {
 	// Uplinks are the lines to watch over until Kernel tells of others.
 	Uplinks []*uplink.Uplink
-	// Probes are the user's own targets for checks, each asked when the one before has failed, those of HTTP first. With
-	// none, checks go to destinations that lately worked.
-	Probes []Probe
-	// Resolve turns the probes' host names into addresses; needed with probes only.
-	Resolve Resolve
 	// Logger takes each change of state; nil discards.
 	Logger *slog.Logger
-	// Changed, if not nil, is called after an uplink has become suspect, or down, on the goroutine that found it.
-	Changed func(Status)
 }
 
 // Monitor keeps the uplinks' states. Safe for concurrent use.
@@ -103,21 +96,27 @@ func indexOf(f uplink.Family) int {
 	return 0
 }
 
-// New makes a Monitor that takes all uplinks for up, but those that the kernel says cannot be used. The caller closes it.
+// New makes a Monitor that takes all uplinks for up, but those that the kernel says cannot be used. It says from now on
+// which are up; it learns, and makes checks, when it has been started. The caller closes it.
 func New(c Config) *Monitor {
-	m := &Monitor{probes: inOrder(c.Probes), resolve: c.Resolve, log: c.Logger, changed: c.Changed}
+	m := &Monitor{log: c.Logger}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
-	if m.changed == nil {
-		m.changed = func(Status) {}
-	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.enlist(c.Uplinks)
+	return m
+}
+
+// Start is called once, before the Monitor is told anything. Probes are the user's own targets for checks, each asked when
+// the one before has failed, those of HTTP first; with none, checks go to destinations that lately worked. Resolve turns
+// the probes' host names into addresses, and is needed with probes only: it may itself ask through lines by what the
+// Monitor says of them. Changed is called after an uplink has become suspect, or down, on the goroutine that found it.
+func (m *Monitor) Start(probes []Probe, resolve Resolve, changed func(Status)) {
+	m.probes, m.resolve, m.changed = inOrder(probes), resolve, changed
 	if len(m.probes) > 0 {
 		m.checks.Go(m.patrol)
 	}
-	m.enlist(c.Uplinks)
-	return m
 }
 
 // enlist makes uplinks those that are watched over; what is known of those that were stays. It must hold mu, or be New's.

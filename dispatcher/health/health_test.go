@@ -56,11 +56,12 @@ type bench struct {
 func watch(t *testing.T, set *uplink.Fleet, probes ...Probe) *bench {
 	t.Helper()
 	b := &bench{t: t, set: set}
-	b.Monitor = New(Config{Uplinks: set.Uplinks(), Probes: probes, Changed: func(s Status) {
+	b.Monitor = New(Config{Uplinks: set.Uplinks()})
+	b.Start(probes, nil, func(s Status) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.told = append(b.told, s)
-	}})
+	})
 	t.Cleanup(b.Close)
 	view, err := set.View()
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dispatch/dispatcher/machine"
 	"dispatch/testdata/netlab"
 )
 
@@ -25,15 +24,7 @@ var (
 // lines makes uplinks of a lab's interfaces.
 func lines(t *testing.T, args ...string) []*Uplink {
 	t.Helper()
-	specs, err := ParseSpecs(args)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := NewFleet(new(machine.Table), specs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.Uplinks()
+	return labFleet(t, args...).Uplinks()
 }
 
 // peerSeen dials and returns the address that the server saw.

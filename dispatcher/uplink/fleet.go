@@ -63,6 +63,7 @@ type Fleet struct {
 	removed []*Uplink // those that keep their places though they are no members; the longest removed first
 	members atomic.Pointer[[]member]
 	view    atomic.Pointer[View]
+	errands atomic.Uint64 // of ServerDialer
 }
 
 // member is an uplink that new connections may use. A list of them is never changed.
