@@ -1,4 +1,4 @@
-package main
+package gateway
 
 import (
 	"log/slog"
@@ -23,9 +23,10 @@ const (
 	idleEvery = time.Second
 )
 
-// adaptProcessors keeps the number of processors that Go uses in line with the load, until the returned function is
-// called, which waits for its end. A user who sets GOMAXPROCS decides alone.
-func adaptProcessors(log *slog.Logger) (stop func()) {
+// AdaptProcessors keeps the number of processors that Go uses in line with the load, until the returned function is
+// called, which waits for its end. A user who sets GOMAXPROCS decides alone. It is for a process that is a gateway and
+// nothing else.
+func AdaptProcessors(log *slog.Logger) (stop func()) {
 	if os.Getenv("GOMAXPROCS") != "" || runtime.GOMAXPROCS(0) == 1 {
 		return func() {}
 	}

@@ -1,4 +1,4 @@
-package main
+package gateway
 
 import (
 	"log/slog"
@@ -62,7 +62,7 @@ func TestAdaptProcessors(t *testing.T) {
 		return
 	}
 	t.Setenv("GOMAXPROCS", "")
-	stop := adaptProcessors(slog.New(slog.DiscardHandler))
+	stop := AdaptProcessors(slog.New(slog.DiscardHandler))
 	if now := runtime.GOMAXPROCS(0); now != 1 {
 		t.Errorf("%d processors while nothing happens", now)
 	}
@@ -71,7 +71,7 @@ func TestAdaptProcessors(t *testing.T) {
 		t.Errorf("%d processors afterwards, %d before", now, usual)
 	}
 	t.Setenv("GOMAXPROCS", "2")
-	defer adaptProcessors(slog.New(slog.DiscardHandler))()
+	defer AdaptProcessors(slog.New(slog.DiscardHandler))()
 	if now := runtime.GOMAXPROCS(0); now != usual {
 		t.Errorf("the user's choice was changed from %d to %d", usual, now)
 	}

@@ -1,4 +1,4 @@
-package main
+package gateway
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,12 +18,13 @@ import (
 	"dispatch/dispatcher/uplink"
 )
 
-// status is what a running gateway tells of its lines, under /status; its field names are a promise to programs.
-type status struct {
-	Lines []lineStatus `json:"lines"`
+// Status is what a running gateway tells of its lines, under /status; its field names are a promise to programs.
+type Status struct {
+	Lines []LineStatus `json:"lines"`
 }
 
-type lineStatus struct {
+// LineStatus is the state of one line in one family.
+type LineStatus struct {
 	Uplink string    `json:"uplink"`
 	Weight int       `json:"weight"`
 	Family string    `json:"family"`
@@ -31,13 +33,13 @@ type lineStatus struct {
 	Since  time.Time `json:"since"`
 }
 
-func (g *gateway) status() any {
-	s, weights := status{Lines: []lineStatus{}}, make(map[string]int)
-	for _, spec := range g.lines.Specs() {
+func statusOf(lines *uplink.Fleet, monitor *health.Monitor) Status {
+	s, weights := Status{Lines: []LineStatus{}}, make(map[string]int)
+	for _, spec := range lines.Specs() {
 		weights[spec.String()] = spec.Weight
 	}
-	for _, l := range g.health.Statuses() {
-		s.Lines = append(s.Lines, lineStatus{
+	for _, l := range monitor.Statuses() {
+		s.Lines = append(s.Lines, LineStatus{
 			Uplink: l.Uplink.Name(), Weight: weights[l.Uplink.Name()], Family: l.Family.String(),
 			State: l.State.String(), Reason: l.Reason, Since: l.Since,
 		})
@@ -48,32 +50,33 @@ func (g *gateway) status() any {
 // askWithin bounds the question to a gateway, which is on this machine.
 const askWithin = time.Second
 
-// ask gets the status of the gateway that listens for HTTP at an address.
-func ask(ctx context.Context, gateway netip.AddrPort) (s status, err error) {
+// Ask gets the status of the gateway that listens for HTTP at an address of this machine.
+func Ask(ctx context.Context, gateway netip.AddrPort) (s Status, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gateway.String()+"/status", nil)
 	if err != nil {
-		return status{}, err
+		return Status{}, err
 	}
 	// Not by a proxy of the environment, which may be this very gateway.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return status{}, err
+		return Status{}, err
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	if resp.StatusCode != http.StatusOK {
-		return status{}, fmt.Errorf("it answers %s", resp.Status)
+		return Status{}, fmt.Errorf("it answers %s", resp.Status)
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&s); err != nil {
-		return status{}, fmt.Errorf("its answer is none of dispatch's: %w", err)
+		return Status{}, fmt.Errorf("its answer is none of dispatch's: %w", err)
 	}
 	return s, nil
 }
 
-// specs are the lines that the gateway has, as its user named them, and those of them that the machine does not have now.
-func (s status) specs() (specs []uplink.Spec, gone []string, err error) {
+// specs are the lines that the gateway has, as its user named them, and the names of those that the machine does not have
+// now.
+func (s Status) specs() (specs []uplink.Spec, gone []string, err error) {
 	table, seen := new(machine.Table), make(map[string]bool)
 	for _, l := range s.Lines { // one for each family
 		if seen[l.Uplink] {
@@ -99,28 +102,25 @@ func (s status) specs() (specs []uplink.Spec, gone []string, err error) {
 	return specs, gone, nil
 }
 
-// bandsAsTold puts the lines behind the others that a gateway has said not to be up.
-type bandsAsTold [2][]uplink.IDs
+// bands are the lines that a running gateway says to be up, and all others, by family.
+type bands map[uplink.Family][]uplink.IDs
 
-// told finds the lines of the fleet in what a gateway has said.
-func told(s status, fleet *uplink.Fleet) bandsAsTold {
-	var others [2]uplink.IDs
-	for _, l := range s.Lines {
-		for _, u := range fleet.Uplinks() {
-			if u.Name() == l.Uplink && l.State != health.Up.String() {
-				others[placeOf(l.Family)] = others[placeOf(l.Family)].With(u.ID())
+// bands finds its lines among those of a fleet.
+func (s Status) bands(lines *uplink.Fleet) bands {
+	b := make(bands)
+	for _, f := range []uplink.Family{uplink.IPv4, uplink.IPv6} {
+		var others uplink.IDs
+		for _, u := range lines.Uplinks() {
+			if slices.ContainsFunc(s.Lines, func(l LineStatus) bool {
+				return l.Uplink == u.Name() && l.Family == f.String() && l.State != health.Up.String()
+			}) {
+				others = others.With(u.ID())
 			}
 		}
+		b[f] = []uplink.IDs{^others, others}
 	}
-	return bandsAsTold{{^others[0], others[0]}, {^others[1], others[1]}}
-}
-
-func placeOf(family string) int {
-	if family == machine.IPv6.String() {
-		return 1
-	}
-	return 0
+	return b
 }
 
 // Bands returns what the gateway uses first, and the rest.
-func (b bandsAsTold) Bands(f machine.Family) []uplink.IDs { return b[placeOf(f.String())] }
+func (b bands) Bands(f uplink.Family) []uplink.IDs { return b[f] }
