@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"dispatch/testdata/netlab"
+	"dispatch/testdata/world"
 )
 
 // curlPayload is sent both ways; its size is the issue's.
@@ -48,7 +49,7 @@ func curlServer(t *testing.T, lab *netlab.Lab, payload []byte) {
 			t.Errorf("%s %s: %v", r.Method, r.URL, err)
 		}
 	})
-	for _, a := range []string{server4, server6} {
+	for _, a := range []string{world.Server4, world.Server6} {
 		for port, secure := range map[uint16]bool{8081: false, 8443: true} {
 			s := httptest.NewUnstartedServer(handler)
 			if err := s.Listener.Close(); err != nil {
@@ -70,13 +71,13 @@ func curlServer(t *testing.T, lab *netlab.Lab, payload []byte) {
 // proportion, also where the server speaks HTTP/2.
 func TestCurlUsesSeveralConnections(t *testing.T) {
 	curl := findCurl(t)
-	lab := world(t, netlab.Config{})
+	lab := world.New(t, netlab.Config{})
 	var peers sync.Map // the address and port of each connection
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { peers.Store(r.RemoteAddr, nil) }))
 	if err := s.Listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s.Listener = lab.Listen(t, netip.AddrPortFrom(netip.MustParseAddr(server4), 8443))
+	s.Listener = lab.Listen(t, netip.AddrPortFrom(netip.MustParseAddr(world.Server4), 8443))
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	t.Cleanup(s.Close)
@@ -115,13 +116,13 @@ func findCurl(t *testing.T) string {
 // A real client: every way curl speaks to a proxy, downloads and uploads, checksums compared.
 func TestCurl(t *testing.T) {
 	curl := findCurl(t)
-	lab := world(t, netlab.Config{})
+	lab := world.New(t, netlab.Config{})
 	payload := make([]byte, curlPayload)
 	if _, err := rand.Read(payload); err != nil {
 		t.Fatal(err)
 	}
 	curlServer(t, lab, payload)
-	p := start(t, "--dns", dnsServer, "wan1@5", "wan2@3", "wan3@2")
+	p := start(t, "--dns", world.DNS, "wan1@5", "wan2@3", "wan3@2")
 	dir := t.TempDir()
 	upload := filepath.Join(dir, "upload")
 	if err := os.WriteFile(upload, payload, 0o600); err != nil {
@@ -143,9 +144,9 @@ func TestCurl(t *testing.T) {
 		"socks5 on http":   {"--socks5-hostname", p.http},
 	} {
 		// curl resolves the name itself for socks4 and socks5; the lab's machine has no resolver for it to ask.
-		resolve := []string{"--resolve", nameOfFour + ":8081:" + server4, "--resolve", nameOfFour + ":8443:" + server4}
+		resolve := []string{"--resolve", world.NameOfFour + ":8081:" + world.Server4, "--resolve", world.NameOfFour + ":8443:" + world.Server4}
 		for scheme, url := range map[string]string{
-			"HTTP": "http://" + nameOfFour + ":8081/", "HTTPS": "https://" + nameOfFour + ":8443/",
+			"HTTP": "http://" + world.NameOfFour + ":8081/", "HTTPS": "https://" + world.NameOfFour + ":8443/",
 		} {
 			t.Run(name+" "+scheme, func(t *testing.T) {
 				base := append([]string{"--silent", "--show-error", "--fail", "--insecure", "--max-time", "60"}, proxy...)
@@ -175,9 +176,9 @@ func TestCurl(t *testing.T) {
 		exit int
 	}{
 		"unknown name by socks": {[]string{"--socks5-hostname", p.socks, "http://nowhere.test/"}, 97},
-		"refused by socks":      {[]string{"--socks5", p.socks, "http://" + server4 + ":1/"}, 97},
-		"refused by http":       {[]string{"--fail", "-x", "http://" + p.http, "http://" + server4 + ":1/"}, 22},
-		"refused by tunnel":     {[]string{"-x", "http://" + p.http, "https://" + server4 + ":1/"}, 56},
+		"refused by socks":      {[]string{"--socks5", p.socks, "http://" + world.Server4 + ":1/"}, 97},
+		"refused by http":       {[]string{"--fail", "-x", "http://" + p.http, "http://" + world.Server4 + ":1/"}, 22},
+		"refused by tunnel":     {[]string{"-x", "http://" + p.http, "https://" + world.Server4 + ":1/"}, 56},
 	} {
 		cmd := exec.CommandContext(t.Context(), curl, append([]string{"--silent", "--max-time", "20"}, c.args...)...)
 		if err := cmd.Run(); cmd.ProcessState.ExitCode() != c.exit {

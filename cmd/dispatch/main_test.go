@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"testing"
 
@@ -21,9 +20,6 @@ type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
 	code := l.m.Run()
-	for _, c := range plain {
-		c.CloseIdleConnections()
-	}
 	if code != 0 {
 		return code
 	}
@@ -33,9 +29,6 @@ func (l leakChecked) Run() int {
 	}
 	return 0
 }
-
-// plain are the clients of plain HTTP by proxy; they keep their connections to it alive.
-var plain = map[string]*http.Client{}
 
 // The scripts under testdata/script are the command line as its user sees it, those that look at the
 // machine on one with loopback only.

@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"dispatch/testdata/netlab"
+	"dispatch/testdata/world"
 )
 
 // A gateway whose output nobody reads any more, as behind `| head`, serves on; with --debug it writes for each session.
 func TestServesOnWhenNobodyReadsItsOutput(t *testing.T) {
-	lab := world(t, netlab.Config{})
+	lab := world.New(t, netlab.Config{})
 	for name, read := range map[string]bool{"from the start": false, "after the first byte": true} {
 		t.Run(name, func(t *testing.T) {
 			l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
@@ -69,7 +70,7 @@ func TestServesOnWhenNobodyReadsItsOutput(t *testing.T) {
 			}
 			defer proxied.CloseIdleConnections()
 			get := func() error {
-				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+server4+"/", nil)
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+world.Server4+"/", nil)
 				if err != nil {
 					return err
 				}

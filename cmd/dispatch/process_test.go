@@ -3,20 +3,26 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"dispatch/testdata/world"
 )
 
 // process is a running `dispatch start`.
 type process struct {
+	*world.Client // that asks through it
+
 	cmd         *exec.Cmd
 	socks, http string // the addresses it listens on
 	logFile     string
@@ -90,6 +96,7 @@ func launch(t *testing.T, args ...string) *process {
 	}
 	p.socks = find(t, p.text(), `socks +(\S+)`)
 	p.http = find(t, p.text(), `http +(\S+)`)
+	p.Client = world.NewClient(t, p.socks, p.http)
 	return p
 }
 
@@ -140,6 +147,17 @@ func (p *process) wait(t *testing.T) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// log returns what reads the log.
+func (p *process) log(t *testing.T) func() string {
+	return func() string {
+		log, err := os.ReadFile(p.logFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(log)
+	}
+}
+
 // logged waits until the log holds so many records with all of the texts.
 func (p *process) logged(t *testing.T, n int, texts ...string) {
 	t.Helper()
@@ -174,4 +192,31 @@ func find(t *testing.T, text, pattern string) string {
 		t.Fatalf("nothing matches %s in:\n%s", pattern, text)
 	}
 	return m[1]
+}
+
+// when returns the time of the first record since then with all of the texts, and waits for it.
+func (p *process) when(t *testing.T, since time.Time, texts ...string) time.Time {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		log, err := os.ReadFile(p.logFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(log)) {
+			if slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+				continue
+			}
+			var record struct{ Time time.Time }
+			if err := json.Unmarshal([]byte(line), &record); err != nil {
+				t.Fatal(err)
+			}
+			if record.Time.Before(since) {
+				continue
+			}
+			return record.Time
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the log has no record with %q", texts)
+		}
+	}
 }
