@@ -39,8 +39,8 @@ type Gateway struct {
 	unfollow  func() // nil before Start has come so far
 }
 
-// New makes a gateway, each part from those made before it. Nothing runs yet, and nothing is listened on. An uplink that
-// the machine does not have is an error that wraps uplink.ErrNoMatch. The caller closes what it gets.
+// New makes a gateway, each part from those made before it. It listens on nothing yet. An uplink that the machine does not
+// have is an error that wraps uplink.ErrNoMatch. The caller closes what it gets.
 func New(c config.Config, log *slog.Logger) (*Gateway, error) {
 	lines, err := chooseLines(c.Uplinks)
 	if err != nil {

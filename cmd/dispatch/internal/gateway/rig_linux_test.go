@@ -12,14 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"dispatch/cmd/dispatch/internal/config"
 	"dispatch/testdata/netlab"
 	"dispatch/testdata/world"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(netlab.Wrap(m)) }
 
 // running is a gateway in this process, with a client that asks through it.
 type running struct {
