@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"dispatch/testdata/netlab"
 	"dispatch/testdata/world"
@@ -47,7 +46,7 @@ func TestExplainTakesTheStates(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	p.when(t, time.Time{}, "uplink is suspect", `"wan1"`)
+	p.await(t, "uplink is suspect", `"wan1"`)
 	var out, errs bytes.Buffer
 	args := []string{"explain", "--gateway", p.http, world.Server4 + ":443", "wan1", "wan2", "wan3"}
 	if code := run(args, terminal{&out, &errs}); code != exitOK {
@@ -85,7 +84,7 @@ func TestExplainTakesTheGatewaysLines(t *testing.T) {
 	own := lab.Uplink(0).IPv4.Addr().String()
 	p := start(t, "--http", own+":0", "wan1@5", lab.Uplink(1).IPv4.Addr().String()+"@3", "wan3@2")
 	lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
-	p.when(t, time.Time{}, "uplink is down", `"203.0.113.2"`)
+	p.await(t, "uplink is down", `"203.0.113.2"`)
 	var out, errs bytes.Buffer
 	for _, at := range []string{find(t, p.text(), `(127\.0\.0\.1:[0-9]+)`), find(t, p.text(), "("+regexp.QuoteMeta(own)+":[0-9]+)")} {
 		out.Reset()

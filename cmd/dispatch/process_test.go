@@ -3,8 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -161,26 +161,34 @@ func (p *process) log(t *testing.T) func() string {
 // logged waits until the log holds so many records with all of the texts.
 func (p *process) logged(t *testing.T, n int, texts ...string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		log, err := os.ReadFile(p.logFile)
-		if err != nil {
-			t.Fatal(err)
+	log := p.log(t)
+	await(t, fmt.Sprintf("%d records with %q", n, texts), func() bool { return count(log(), texts) == n })
+}
+
+// await waits until the log holds a record with all of the texts.
+func (p *process) await(t *testing.T, texts ...string) {
+	t.Helper()
+	log := p.log(t)
+	await(t, fmt.Sprintf("a record with %q", texts), func() bool { return count(log(), texts) > 0 })
+}
+
+// count is how many records have all of the texts.
+func count(log string, texts []string) int {
+	n := 0
+	for line := range strings.Lines(log) {
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+			n++
 		}
-		count := 0
-		for line := range strings.Lines(string(log)) {
-			all := true
-			for _, text := range texts {
-				all = all && strings.Contains(line, text)
-			}
-			if all {
-				count++
-			}
-		}
-		if count == n {
-			return
-		}
+	}
+	return n
+}
+
+// await waits for something that nobody tells of.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("the log has %d records with %q, want %d", count, texts, n)
+			t.Fatalf("waited in vain for %s", what)
 		}
 	}
 }
@@ -192,31 +200,4 @@ func find(t *testing.T, text, pattern string) string {
 		t.Fatalf("nothing matches %s in:\n%s", pattern, text)
 	}
 	return m[1]
-}
-
-// when returns the time of the first record since then with all of the texts, and waits for it.
-func (p *process) when(t *testing.T, since time.Time, texts ...string) time.Time {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		log, err := os.ReadFile(p.logFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(log)) {
-			if slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
-				continue
-			}
-			var record struct{ Time time.Time }
-			if err := json.Unmarshal([]byte(line), &record); err != nil {
-				t.Fatal(err)
-			}
-			if record.Time.Before(since) {
-				continue
-			}
-			return record.Time
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the log has no record with %q", texts)
-		}
-	}
 }

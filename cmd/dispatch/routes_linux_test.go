@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"dispatch/testdata/netlab"
 	"dispatch/testdata/world"
@@ -84,15 +83,5 @@ func TestManageRoutes(t *testing.T) {
 	start(t, "wan1").logged(t, 1, "policy routes that an earlier run had left behind were removed")
 	if after := routing(); after != before {
 		t.Errorf("before:\n%s\nafter a start that does not manage them:\n%s", before, after)
-	}
-}
-
-// await waits for something that nobody tells of.
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
-		}
 	}
 }

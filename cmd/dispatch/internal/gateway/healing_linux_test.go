@@ -63,7 +63,7 @@ func TestHealing(t *testing.T) {
 }
 
 // second is what the log calls the second line.
-func (r *running) second() string { return fmt.Sprintf(`"uplink":"%s"`, r.lab.Uplink(r.first+1).Name) }
+func (r *running) second() string { return fmt.Sprintf(`"uplink":%q`, r.lab.Uplink(r.first+1).Name) }
 
 // A line's link goes down and comes back: no request fails.
 func linkDownAndUp(t *testing.T, r *running) {
