@@ -63,13 +63,12 @@ func (w *WeightedRoundRobin) Order(buf []uplink.ID, c Choice) []uplink.ID {
 
 func (w *WeightedRoundRobin) rotation(c Choice) *rotation {
 	key := rotationKey{families: c.Families, lines: c.Lines}
-	known := w.known(key, c.View)
-	if known != nil {
+	if known := w.known(key, c.View); known != nil {
 		return known
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if known = w.known(key, c.View); known != nil {
+	if known := w.known(key, c.View); known != nil {
 		return known
 	}
 	rotations := make(map[rotationKey]*rotation)

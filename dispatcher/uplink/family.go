@@ -1,3 +1,5 @@
+// Package uplink is the lines out of the machine that a gateway may use: what the user calls each, the interface and source
+// addresses it stands for at the moment, how a connection is bound to it and to no other, and what a failure says of it.
 package uplink
 
 import (
