@@ -1,195 +1,178 @@
-package main
+package compare
 
 import (
-	"errors"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"dispatch/testdata/netlab"
 )
 
-// TestMain lets the test binary be what the command starts itself as.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == roleInside || os.Args[1] == roleServe) {
-		main()
-		return
-	}
-	goleak.VerifyTestMain(m)
+func TestMain(m *testing.M) { goleak.VerifyTestMain(netlab.Wrap(m)) }
+
+// environment is what the proxies find.
+type environment struct {
+	dir      string            // that all may reach
+	dispatch string            // our program
+	services map[string]string // where the echo, bulk and web service listen
 }
 
-// TestCompare runs every test against dispatch and what is installed, with as little load as makes sense.
-func TestCompare(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds dispatch and starts it and the installed rivals")
+func newEnvironment(t testing.TB) *environment {
+	t.Helper()
+	netlab.Require(t)
+	for name, value := range map[string]string{
+		"ip_local_port_range": "10000 65000",
+		// Ended connections would keep their ports for a minute: the search for a free one would soon cost more than
+		// all the rest of a connection.
+		"tcp_max_tw_buckets": "500",
+	} {
+		must(t, os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0))
 	}
-	table := filepath.Join(t.TempDir(), "table.md")
-	err := run([]string{
-		"-rounds", "1", "-bytes", "20000000", "-conns", "20", "-trips", "20", "-requests", "20", "-idle", "20", "-markdown", table,
-		"-only", "dispatch,dispatch+connect,haproxy",
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	limit.Cur = min(limit.Max, 16000)
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) // unlike what the runtime does at start, it is passed on to children
+
+	e := &environment{dir: t.TempDir(), services: serve(t)}
+	must(t, os.Chmod(filepath.Dir(e.dir), 0o755)) // proxies that give up root read their configuration there
+	e.dispatch = filepath.Join(e.dir, "binary")
+	if out, err := exec.Command("go", "build", "-o", e.dispatch, "dispatch/cmd/dispatch").CombinedOutput(); err != nil {
+		t.Fatalf("build dispatch: %v: %s; there is no network here: let \"go mod download\" fetch what is missing", err, out)
+	}
+	return e
+}
+
+func BenchmarkProxies(b *testing.B) {
+	e := newEnvironment(b)
+	all := proxies()
+	b.Cleanup(func() {
+		for _, p := range all {
+			p.stop(b)
+		}
 	})
-	if err != nil {
-		t.Fatalf("it takes root or unprivileged user namespaces: %v", err)
-	}
-	text, err := os.ReadFile(table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(text), "failed at least once") {
-		t.Errorf("a measurement failed:\n%s", text)
-	}
-	rows := 0
-	for line := range strings.Lines(string(text)) {
-		if cells := strings.Split(line, " | "); cells[0] == "| dispatch" {
-			rows++
-			if cells[1] == "-" {
-				t.Errorf("dispatch has no figure: %s", line)
+	for _, l := range loads() {
+		b.Run("load="+l.name, func(b *testing.B) {
+			for _, p := range all {
+				if l.fits(p) {
+					b.Run("proxy="+p.name, func(b *testing.B) { measure(b, e, l, p) })
+				}
 			}
-		}
+		})
 	}
-	if rows != len(tests()) {
-		t.Errorf("dispatch has a row in %d of %d tests:\n%s", rows, len(tests()), text)
+	b.Run("load=idle", func(b *testing.B) {
+		for _, p := range all {
+			b.Run("proxy="+p.name, func(b *testing.B) { measureIdle(b, e, p) })
+		}
+	})
+}
+
+// measure does b.N operations of the load by way of the proxy, and as many without.
+func measure(b *testing.B, e *environment, l load, p *proxy) {
+	p.start(b, e)
+	b.SetBytes(l.bytes)
+	before := p.use(b, false).cpu
+	b.ResetTimer()
+	must(b, l.run(e, p, b.N))
+	b.StopTimer()
+	time.Sleep(100 * time.Millisecond) // for the proxy to finish with sessions that have ended: part of what they cost
+	cpu := p.use(b, false).cpu - before
+	began := time.Now()
+	must(b, l.run(e, nil, b.N))
+	b.ReportMetric(time.Since(began).Seconds()/b.Elapsed().Seconds(), "of-direct")
+	if l.bytes > 0 {
+		b.ReportMetric(cpu.Seconds()*1e9/float64(l.bytes)/float64(b.N), "cpu-s/GB")
+	} else {
+		b.ReportMetric(float64(cpu.Microseconds())/float64(b.N), "cpu-us/op")
 	}
 }
 
-func TestOptions(t *testing.T) {
-	for _, c := range []struct {
-		args []string
-		want string // in the error; empty: none
-	}{
-		{nil, ""},
-		{[]string{"-rounds", "3", "-tests", "connect, trip", "-only", "dispatch", "-binary", "x=/bin/x -l {socks}"}, ""},
-		{[]string{"-rounds", "0"}, "-rounds"},
-		{[]string{"-idle", "9001"}, "-idle"},
-		{[]string{"-bytes", "-1"}, "-bytes"},
-		{[]string{"-tests", "speed"}, `"speed" is not a test`},
-		{[]string{"-binary", "x=/bin/x -l 1080"}, "names no address"},
-		{[]string{"-binary", "=/bin/x {socks}"}, "NAME=PATH"},
-		{[]string{"-binary", "x"}, "NAME=PATH"},
-		{[]string{"stray"}, "left over"},
-	} {
-		o, err := parseOptions(c.args)
-		switch {
-		case c.want == "" && err != nil:
-			t.Errorf("parseOptions(%q): %v", c.args, err)
-		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
-			t.Errorf("parseOptions(%q): error %v, want one with %q", c.args, err, c.want)
-		case c.want == "" && len(c.args) > 0 && (len(o.tests) != 2 || o.tests[1] != "trip" || len(o.binaries[0].argv) != 3):
-			t.Errorf("parseOptions(%q) = %+v", c.args, o)
-		}
+// measureIdle opens a thousand sessions and leaves them alone: once, whatever b.N is.
+func measureIdle(b *testing.B, e *environment, p *proxy) {
+	p.stop(b)
+	p.start(b, e)
+	for unit, value := range idle(b, e, p, 1000, 6*time.Second) {
+		b.ReportMetric(value, unit)
 	}
-	if _, err := parseOptions([]string{"-help"}); !errors.Is(err, errHelp) {
-		t.Errorf("-help gave %v", err)
+	b.ReportMetric(0, "ns/op") // it would only tell how long we waited
+}
+
+// idle returns what a session costs that is left alone for so long, in several units.
+func idle(t testing.TB, e *environment, p *proxy, sessions int, long time.Duration) map[string]float64 {
+	t.Helper()
+	must(t, connections(1)(e, p, 50)) // what a proxy sets up once does not count
+	time.Sleep(500 * time.Millisecond)
+	before, kernelBefore := p.use(t, true), kernelMemory(t)
+	conns, err := e.open(p, sessions)
+	defer closeAll(conns)
+	must(t, err)
+	time.Sleep(500 * time.Millisecond)
+	first := p.use(t, true)
+	time.Sleep(long)
+	during, kernel := p.use(t, true), kernelMemory(t)-kernelBefore
+	closeAll(conns)
+	left := math.Inf(1)
+	for closed := time.Now(); left > 0 && time.Since(closed) < time.Second; time.Sleep(5 * time.Millisecond) {
+		left = max(0, p.use(t, true).descriptors-before.descriptors)
+	}
+	kernelBefore = kernelMemory(t)
+	direct, err := e.open(nil, sessions)
+	defer closeAll(direct)
+	must(t, err)
+	kernel -= kernelMemory(t) - kernelBefore
+	kernel += (during.threads-before.threads)*kernelStack + during.pageTables - before.pageTables
+	n := float64(sessions)
+	return map[string]float64{
+		"KiB-resident": (during.resident - before.resident) / n,
+		"KiB-first":    (first.resident - before.resident) / n,
+		"KiB-kernel":   kernel / n,
+		"descriptors":  (during.descriptors - before.descriptors) / n,
+		"left-after-s": left,
 	}
 }
 
-func TestSpread(t *testing.T) {
-	for _, c := range []struct {
-		values []float64
-		want   spread
-		text   string
-	}{
-		{[]float64{3, 1, 2}, spread{2, 1, 3}, "2.0 (1.0-3.0)"},
-		{[]float64{4, 1, 2, 3}, spread{2.5, 1, 4}, "2.5 (1.0-4.0)"},
-		{[]float64{7}, spread{7, 7, 7}, "7.0 (7.0-7.0)"},
-	} {
-		got := spreadOf(c.values)
-		if got != c.want || got.text("%.1f") != c.text {
-			t.Errorf("spreadOf(%v) = %v, %q; want %v, %q", c.values, got, got.text("%.1f"), c.want, c.text)
-		}
+// TestLoads runs every load through dispatch, with as little as makes sense, and looks at the figures of a session.
+func TestLoads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds dispatch and starts it")
 	}
-	if got := spreadOf(nil).text("%.1f"); got != "-" {
-		t.Errorf("no values are shown as %q", got)
-	}
-}
-
-func TestColumns(t *testing.T) {
-	p := pair{own: []float64{3, math.NaN()}, direct: []float64{4, 1}}
-	r := &result{pairs: []pair{p}}
-	for _, c := range []struct {
-		against against
-		metric  int
-		want    []string
-	}{
-		{alone, 0, []string{"3.00"}},
-		{share, 0, []string{"3.00", "0.75"}},
-		{minus, 0, []string{"-1.00"}},
-		{alone, 1, []string{"-"}},
-	} {
-		cols := columns(metric{format: "%.2f", against: c.against})
-		if len(cols) != len(c.want) {
-			t.Fatalf("against %d: %d columns, want %d", c.against, len(cols), len(c.want))
+	e := newEnvironment(t)
+	for _, p := range proxies() {
+		if !strings.HasPrefix(p.name, "dispatch") || p.asNobody {
+			continue
 		}
-		for i, col := range cols {
-			if got := col.of(r, c.metric).short(col.format); got != c.want[i] {
-				t.Errorf("against %d, column %d: %s, want %s", c.against, i, got, c.want[i])
+		t.Run(p.name, func(t *testing.T) {
+			p.start(t, e)
+			defer p.stop(t)
+			for _, l := range loads() {
+				if !l.fits(p) {
+					continue
+				}
+				before := p.use(t, false).cpu
+				must(t, l.run(e, p, 20))
+				if p.use(t, false).cpu <= before {
+					t.Errorf("%s took no CPU time of the proxy's", l.name)
+				}
 			}
-		}
+			got := idle(t, e, p, 20, 0)
+			for unit, value := range got {
+				if math.IsNaN(value) && os.Getuid() == 0 || unit == "descriptors" && math.Round(value) != 2 || unit == "left-after-s" && value != 0 {
+					t.Errorf("a session has %v %s; all figures: %v", value, unit, got)
+				}
+			}
+		})
 	}
 }
 
-func TestParseSlabs(t *testing.T) {
-	k, err := parseSlabs([]byte("slabinfo - version: 2.1\n# name <active_objs>\n" +
-		"TCP 10 12 2368 13 8 : tunables 0 0 0\nTCPv6 1 1 2496 13\ntw_sock_TCP 1000 1000 256 16\nfilp 100 120 192 21\ndentry 1000 1000 192 21\n" +
-		"kmalloc-cg-64 2 3 64 64\nkmalloc-64 1000 1000 64 64\ntask_struct 5 5 4096 8\n"))
+func must(t testing.TB, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-	if want := int64(10*2368 + 2496 + 100*192 + 2*64); k.sessions != want {
-		t.Errorf("sessions take %d bytes, want %d", k.sessions, want)
-	}
-	if want := int64(kernelStack + 4096); k.thread != want {
-		t.Errorf("a thread takes %d bytes, want %d", k.thread, want)
-	}
-	if _, err := parseSlabs([]byte("TCP many 12 2368 13\n")); err == nil {
-		t.Error("nonsense was taken for a count")
-	}
-}
-
-func TestIdleFigures(t *testing.T) {
-	before := look{holding{1000 << 10, 8 << 10, 5, 20}, kernelMemory{sessions: 1 << 20, thread: 16 << 10}}
-	during := look{holding{1800 << 10, 18 << 10, 6, 220}, kernelMemory{sessions: 1<<20 + 700<<10, thread: 16 << 10}}
-	first := look{holding{2000 << 10, 18 << 10, 6, 220}, kernelMemory{}}
-	got := perSession(before, first, during, 100, false, 3, 4)
-	for i, want := range []float64{8, 10, 7.26, 2, 3, 4} {
-		if math.Abs(got[i]-want) > 1e-9 {
-			t.Errorf("figure %d is %v, want %v", i, got[i], want)
-		}
-	}
-}
-
-// TestUsage looks at a process with children as if it were a proxy.
-func TestUsage(t *testing.T) {
-	sleeper, err := launch("sleeper", t.TempDir(), nil, "/bin/sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 60 & sleep 60")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := sleeper.stop(); err != nil {
-			t.Error(err)
-		}
-	}()
-	for { // until the loop is done and both children run: the test's own time limit ends it otherwise
-		family, err := sleeper.family()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(family) == 3 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	if cpu, err := sleeper.cpu(); err != nil || cpu <= 0 {
-		t.Errorf("CPU time %v, error %v", cpu, err)
-	}
-	has, err := sleeper.holds()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if has.threads != 3 || has.descriptors < 9 || has.resident <= 0 || has.pageTables <= 0 {
-		t.Errorf("it holds %+v", has)
 	}
 }

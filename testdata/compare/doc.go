@@ -1,29 +1,31 @@
-// Command compare measures dispatch beside other proxies, on one machine, in paired rounds, and prints what it found
-// as Markdown:
+// Package compare measures dispatch beside other proxies, on one machine, as Go benchmarks, whose rounds benchstat sums up:
 //
-//	go run ./testdata/compare
-//	go run ./testdata/compare -rounds 3 -only dispatch,microsocks -tests connect,trip
-//	go run ./testdata/compare -binary 'other=/opt/other --listen {socks}' -user nobody -markdown table.md
+//	go test -c ./testdata/compare
+//	for round in 1 2 3 4 5; do unshare -pf --kill-child --mount-proc ./compare.test -test.bench . -test.run '^$'; done | tee rounds
+//	benchstat -row /load -col /proxy rounds
 //
-// The rivals are those of Debian: microsocks, dante-server (danted), tinyproxy, squid, haproxy. One that is not installed
-// is named on standard error and left out. Programs of other origin take part with -binary. dispatch itself is built
-// from the module that the command is run in, and runs with its accounting and its log, as users have them; the
+// Names choose what is measured, and -proxy adds a program, such as another version of dispatch ({echo}, {bulk}, {web} are
+// for one that forwards ports):
+//
+//	-test.bench 'Proxies/load=connect.*/proxy=(dispatch|microsocks|old)$' -proxy 'old=/tmp/dispatch-old start --socks {socks} lo'
+//
+// The rivals are those of Debian: microsocks, dante-server (danted), tinyproxy, squid, haproxy; one that is not installed is
+// skipped. dispatch is built from the module, and runs with its accounting and its log, as users have them; the
 // rivals run with theirs off.
 //
 // # What a figure is
 //
-// A round measures every contender in every test once; the order of the contenders moves on by one each round. Right before
-// a contender, or right after it in every other round, the same load runs without a proxy: shares and multiples of
-// direct are between these two neighbours, for a machine that is busy with other things is so for both. What is shown
-// is the median of the rounds, with the smallest and the largest.
+// Right after each measurement the same load runs without a proxy: of-direct is the proxy's speed as a share of
+// that neighbour's, for a machine that is busy with other things is so for both.
 //
-// CPU time is that of the proxy's processes alone, from their CPU clocks: the load's client and server are processes of their
-// own. On loopback the sender's system call carries a packet all the way into the receiver's socket, so that
-// a figure contains work that on a real line is done by interrupts.
+// CPU time is that of the proxy's processes alone; client and server are in the test's. On loopback the sender's system call
+// carries a packet all the way into the receiver's socket, so that it contains work that on a real line is done by interrupts.
 //
-// # Safety
+// An idle session was used for one byte each way and stays open, in a fresh process. Resident memory is the proportional set
+// size, half a second later (first) and six seconds later. Kernel memory is an estimate: objects in use in the kernel's caches
+// for sockets, open files, epoll and packet buffers, less those of a session without a proxy, and the process's threads
+// and page tables.
 //
-// The whole comparison runs inside new network, process and mount namespaces: there is no way out but loopback, all ports are free,
-// and nothing that was started outlives the command. Root is needed, or a kernel that lets users make user namespaces (then without
-// -user, and without the figures of kernel memory). Every measurement is bounded in amount and in time.
-package main
+// All runs in a network namespace of its own, which netlab makes: there is no way out but loopback, and all ports are free.
+// With unshare, as above, nothing outlives a run that is cut off; without it, servers that give up root may.
+package compare
