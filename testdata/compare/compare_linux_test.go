@@ -22,6 +22,7 @@ type environment struct {
 	dir      string            // that all may reach
 	dispatch string            // our program
 	services map[string]string // where the echo, bulk and web service listen
+	port     int               // the last that a proxy was given, below those that connections are given
 }
 
 func newEnvironment(t testing.TB) *environment {
@@ -40,7 +41,7 @@ func newEnvironment(t testing.TB) *environment {
 	limit.Cur = min(limit.Max, 16000)
 	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) // unlike what the runtime does at start, it is passed on to children
 
-	e := &environment{dir: t.TempDir(), services: serve(t)}
+	e := &environment{dir: t.TempDir(), services: serve(t), port: 2000}
 	must(t, os.Chmod(filepath.Dir(e.dir), 0o755)) // proxies that give up root read their configuration there
 	e.dispatch = filepath.Join(e.dir, "binary")
 	if out, err := exec.Command("go", "build", "-o", e.dispatch, "dispatch/cmd/dispatch").CombinedOutput(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,13 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proxy is a program under test. In its command and its configuration, {dir} is a directory of its own, {conf} the path of the
-// configuration, and {socks}, {http}, {echo}, {bulk}, {web} are addresses to listen on: as a SOCKS5 or an HTTP proxy, or to forward from, to a
-// service's {to-echo}, {to-bulk}, {to-web}.
+// proxy is a program under test. In its command and its configuration, {dir} is a directory of its own, {conf} the path
+// of the configuration, and {socks}, {http}, {echo}, {bulk}, {web} are addresses to listen on, or with -port in the name
+// their ports: as a SOCKS5 or an HTTP proxy, or to forward from, to a service's {to-echo}, {to-bulk}, {to-web}.
 type proxy struct {
 	name, command, conf string
-
-	asNobody bool // run as an ordinary user, for whom the kernel's limits are low
+	asNobody            bool // run as an ordinary user, for whom the kernel's limits are low
 
 	cmd     *exec.Cmd     // nil: not started
 	ended   chan struct{} // closed when cmd has ended
@@ -133,7 +133,8 @@ func (p *proxy) start(t testing.TB, e *environment) {
 	p.listens = make(map[string]string)
 	for _, kind := range []string{"socks", "http", "echo", "bulk", "web"} {
 		if p.has(kind) {
-			port := freePort(t)
+			e.port++
+			port := strconv.Itoa(e.port)
 			p.listens[kind] = "127.0.0.1:" + port
 			places = append(places, "{"+kind+"}", p.listens[kind], "{"+kind+"-port}", port)
 		}
@@ -141,8 +142,10 @@ func (p *proxy) start(t testing.TB, e *environment) {
 	fill := strings.NewReplacer(places...)
 	must(t, os.WriteFile(conf, []byte(fill.Replace(p.conf)), 0o644))
 	argv := strings.Fields(fill.Replace(p.command))
-	must(t, os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin")) // where Debian has servers
 	path, err := exec.LookPath(argv[0])
+	if err != nil { // Debian's servers are not on every PATH
+		path, err = exec.LookPath("/usr/sbin/" + argv[0])
+	}
 	if err != nil {
 		t.Skipf("%s is not installed: %v", p.name, err)
 	}
@@ -190,7 +193,6 @@ func (p *proxy) await(at string) error {
 
 // stop asks the process to end, and ends it and its group where that is not heard: the next use finds a fresh one.
 func (p *proxy) stop(t testing.TB) {
-	t.Helper()
 	if p.cmd == nil {
 		return
 	}
@@ -204,14 +206,4 @@ func (p *proxy) stop(t testing.TB) {
 	}
 	<-p.ended
 	p.cmd = nil
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	must(t, err)
-	return port
 }

@@ -30,12 +30,9 @@ const (
 	kernelStack = 16  // KiB that a thread has in the kernel, on all 64-bit machines that matter here
 )
 
-// use sums up the proxy's processes; nothing for nil. What they hold is looked at only on demand, as it takes long.
+// use sums up the proxy's processes. What they hold is looked at only on demand, as it takes long.
 func (p *proxy) use(t testing.TB, holds bool) (all usage) {
 	t.Helper()
-	if p == nil {
-		return usage{}
-	}
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	must(t, err)
 	for _, dir := range dirs {
@@ -60,8 +57,8 @@ func (p *proxy) useOf(dir string, holds bool) (u usage, err error) {
 		return usage{}, err
 	}
 	// The name, in brackets, may hold anything; the third field follows its last bracket.
-	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	field := func(i int) float64 { n, _ := strconv.ParseFloat(string(fields[i-3]), 64); return n }
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	field := func(i int) float64 { return number(fields[i-3]) }
 	if int(field(5)) != p.cmd.Process.Pid { // its process group
 		return usage{}, nil
 	}
@@ -80,7 +77,7 @@ func (p *proxy) useOf(dir string, holds bool) (u usage, err error) {
 		return u, nil
 	}
 	u.threads = field(20)
-	second := func(fields []string) float64 { n, _ := strconv.ParseFloat(fields[1], 64); return n }
+	second := func(fields []string) float64 { return number(fields[1]) }
 	if u.resident, err = sum(filepath.Join(dir, "smaps_rollup"), second, "Pss:"); err != nil {
 		return usage{}, err
 	}
@@ -98,9 +95,7 @@ func (p *proxy) useOf(dir string, holds bool) (u usage, err error) {
 func kernelMemory(t testing.TB) float64 {
 	t.Helper()
 	inUse := func(fields []string) float64 { // slabinfo(5): name, objects in use, objects, size of one
-		used, _ := strconv.ParseFloat(fields[1], 64)
-		size, _ := strconv.ParseFloat(fields[3], 64)
-		return used * size / 1024
+		return number(fields[1]) * number(fields[3]) / 1024
 	}
 	kib, err := sum("/proc/slabinfo", inUse, "TCP", "MPTCP", "request_sock_TCP", "sock_inode_cache", "filp", "eventpoll_", "skbuff_", "kmalloc-cg-")
 	if err != nil {
@@ -108,6 +103,15 @@ func kernelMemory(t testing.TB) float64 {
 		return math.NaN()
 	}
 	return kib
+}
+
+// number is NaN for what is none: so is then the figure it is part of.
+func number(text string) float64 {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return math.NaN()
+	}
+	return n
 }
 
 // sum adds up what value makes of those lines of a file that begin with one of the names. None is an error.
