@@ -15,7 +15,10 @@ import (
 	"dispatch/testdata/netlab"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(netlab.Wrap(m)) }
+func TestMain(m *testing.M) {
+	addFlag()
+	goleak.VerifyTestMain(netlab.Wrap(m))
+}
 
 // environment is what the proxies find.
 type environment struct {

@@ -96,9 +96,9 @@ listen web
 	}, added...)
 }
 
-var added []*proxy // by the user
+var added []*proxy // by addFlag, which defines -proxy
 
-func init() {
+func addFlag() {
 	flag.Func("proxy", "measure this too: NAME=COMMAND, see the package's description; may be repeated", func(s string) error {
 		name, command, _ := strings.Cut(s, "=")
 		if name == "" || !strings.Contains(command, "{") {

@@ -52,11 +52,11 @@ func (p *proxy) use(t testing.TB, holds bool) (all usage) {
 
 // useOf looks at one process: none of the proxy's group uses nothing.
 func (p *proxy) useOf(dir string, holds bool) (u usage, err error) {
-	text, err := os.ReadFile(filepath.Join(dir, "stat")) // proc_pid_stat(5)
+	text, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
 		return usage{}, err
 	}
-	// The name, in brackets, may hold anything; the third field follows its last bracket.
+	// As in proc_pid_stat(5). The name, in brackets, may hold anything; the third field follows its last bracket.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	field := func(i int) float64 { return number(fields[i-3]) }
 	if int(field(5)) != p.cmd.Process.Pid { // its process group
