@@ -8,28 +8,37 @@ import (
 )
 
 // Drop is for connections that are dead: it closes those to origins that are kept for further requests, and ends the
-// waiting on those from which no response has come; requests that may be repeated are sent by another line.
+// waiting on those from which no response's head has come; requests that may be repeated are sent by another line.
 func (h *Handler) Drop(which func(*dispatcher.Conn) bool) {
-	h.giveUp(which, func(*link) bool { return true })
+	h.giveUp(which, func(l *link) { l.giveUp(false) })
 }
 
 // Avoid is for connections whose line seems not to work, or has been found not to (dead). It does the same as Drop, but
-// spares requests which may not be repeated: those on a line that may be alive after all, and those whose body is still
-// being taken.
+// spares requests which may not be repeated, or not once more: those on a line that may be alive after all, and those whose
+// body is still being taken.
 func (h *Handler) Avoid(which func(*dispatcher.Conn) bool, dead bool) {
-	h.giveUp(which, func(l *link) bool {
-		return l.repeats || dead && time.Since(time.Unix(0, l.sent.Load())) > stillSending
+	h.giveUp(which, func(l *link) {
+		switch {
+		case dead && (l.repeats || time.Since(time.Unix(0, l.sent.Load())) > stillSending):
+			l.giveUp(false)
+		case l.repeats && !l.last:
+			l.giveUp(true)
+		}
 	})
 }
 
 // stillSending is how long after its last progress a request is taken to be on its way.
 const stillSending = 2 * time.Second
 
-func (h *Handler) giveUp(which func(*dispatcher.Conn) bool, awaited func(*link) bool) {
+func (h *Handler) giveUp(which func(*dispatcher.Conn) bool, awaited func(*link)) {
 	for _, l := range h.pool.removeIf(which) {
 		h.pool.discard(l)
 	}
-	h.awaited.giveUp(func(l *link) bool { return which(l.conn) && awaited(l) })
+	h.awaited.each(func(l *link) {
+		if which(l.conn) {
+			awaited(l)
+		}
+	})
 }
 
 // removeIf takes out the idle links whose connections are named.
@@ -70,12 +79,12 @@ func (a *awaited) init(d *dispatcher.Dispatcher) {
 	a.dispatcher, a.links = d, make(map[*link]struct{})
 }
 
-// add takes in a link whose request may be repeated, or not.
-func (a *awaited) add(l *link, repeats bool) {
+// add takes in a link with a request that may be repeated, or not, or not once more.
+func (a *awaited) add(l *link, repeats, last bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.links[l] = struct{}{}
-	l.awaited, l.doubted, l.repeats = time.Now(), false, repeats
+	l.awaited, l.doubted, l.repeats, l.last = time.Now(), false, repeats, last
 	if !a.looking {
 		a.looking = true
 		time.AfterFunc(lookEvery, a.look)
@@ -107,14 +116,11 @@ func (a *awaited) look() {
 	}
 }
 
-// giveUp ends the waiting on some links.
-func (a *awaited) giveUp(which func(*link) bool) {
+// each calls f for all links. None of them is done with before f returns.
+func (a *awaited) each(f func(*link)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for l := range a.links {
-		if which(l) {
-			l.givenUp.Store(true)
-			l.interrupt()
-		}
+		f(l)
 	}
 }

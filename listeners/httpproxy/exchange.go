@@ -136,7 +136,7 @@ func (x *exchange) fetch() error {
 			l = &link{conn: conn, key: keyOf(conn.Uplink(), &x.session.Request), buffers: &x.h.buffers}
 		}
 		l.conn.Serve(x.session)
-		err := x.try(l)
+		err := x.try(l, opened >= maxOpened)
 		if err == nil {
 			return nil
 		}
@@ -147,7 +147,7 @@ func (x *exchange) fetch() error {
 		if !again {
 			return cause
 		}
-		if !l.reused || l.givenUp.Load() {
+		if !l.reused || l.stage.Load() == givenUp {
 			// Not by the same line, if there is another.
 			if route, err = x.h.dispatcher.Route(ctx, &x.session.Request); err != nil {
 				return err
@@ -168,7 +168,7 @@ func (x *exchange) fetchAlone() error {
 		if err != nil {
 			return err
 		}
-		err = x.try(&link{conn: conn, buffers: &x.h.buffers})
+		err = x.try(&link{conn: conn, buffers: &x.h.buffers}, opened >= maxOpened)
 		if err == nil {
 			return nil
 		}
@@ -181,11 +181,11 @@ func (x *exchange) fetchAlone() error {
 	}
 }
 
-// try sends the request through l and reads the response's head.
-func (x *exchange) try(l *link) error {
+// try sends the request through l and reads the response's head; last says that there is to be no further try.
+func (x *exchange) try(l *link, last bool) error {
 	x.link = l
 	l.begin()
-	x.h.awaited.add(l, x.body == nil && idempotent(x.in.Method))
+	x.h.awaited.add(l, x.body == nil && idempotent(x.in.Method), last)
 	defer x.h.awaited.remove(l)
 	x.unwatch = context.AfterFunc(x.in.Context(), l.interrupt)
 	if x.body != nil {
@@ -250,6 +250,9 @@ func (x *exchange) readHead(l *link) error {
 			x.pass(resp)
 			l.head = maxResponseHead
 			continue
+		}
+		if !l.stage.CompareAndSwap(heard, answered) {
+			return errLineGivenUp
 		}
 		x.w.endInterim()
 		l.head = -1

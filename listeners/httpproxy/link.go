@@ -25,19 +25,20 @@ type link struct {
 	bw      *bufio.Writer
 
 	reused   bool  // it has carried a request before
-	received bool  // something, since the request began
+	received bool  // something of a response
 	written  int64 // bytes, since the request began
 	head     int64 // bytes that may still be read; negative: the head has been read, and the body has no bound
 	// beforeRead is called before a read that may have to wait; nil for nothing to do.
 	beforeRead func() error
 
-	sent    atomic.Int64 // when the origin's side last took something; Unix nanoseconds
-	givenUp atomic.Bool  // its line is taken for dead
+	sent  atomic.Int64 // when the origin's side last took something; Unix nanoseconds
+	stage atomic.Int32 // of the response: one of the stages
 
 	// Of the awaited, under their lock.
 	awaited time.Time // since when
 	doubted bool      // its line has been, for that
 	repeats bool      // the request may be sent again
+	last    bool      // but has been, as often as it may
 
 	// Of the pool, under its lock.
 	idle     bool
@@ -47,8 +48,26 @@ type link struct {
 	watched  chan bool // what a watch that was called off says: the link is alive
 }
 
+// The stages of a response. Who takes the link from one to the next, its reader or who gives it up, has decided for both.
+const (
+	silent   int32 = iota // nothing has come
+	heard                 // something has, but not all of the final head
+	answered              // the final head has: nobody gives it up any more
+	givenUp               // its line is taken for dead: nothing that comes now is read
+)
+
+var errLineGivenUp = errors.New("the line was given up before the response")
+
+// giveUp ends the waiting for the response, if it is still waited for; with unheard only if nothing of it has come.
+func (l *link) giveUp(unheard bool) {
+	if l.stage.CompareAndSwap(silent, givenUp) || !unheard && l.stage.CompareAndSwap(heard, givenUp) {
+		l.interrupt()
+	}
+}
+
 // begin readies the link for a request.
 func (l *link) begin() {
+	l.stage.Store(silent)
 	l.received, l.written, l.head = false, 0, maxResponseHead
 	l.br, _ = l.buffers.readers.Get().(*bufio.Reader)
 	l.br.Reset(l)
@@ -85,7 +104,12 @@ func (l *link) Read(p []byte) (int, error) {
 	if l.head > 0 {
 		l.head -= int64(n)
 	}
-	l.received = l.received || n > 0
+	if n > 0 && !l.received {
+		if !l.stage.CompareAndSwap(silent, heard) {
+			return 0, errLineGivenUp
+		}
+		l.received = true
+	}
 	return n, err
 }
 
