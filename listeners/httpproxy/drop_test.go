@@ -1,9 +1,7 @@
 package httpproxy
 
 import (
-	"bufio"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -151,26 +149,4 @@ func TestDropLeavesOthersAlone(t *testing.T) {
 		client.response("GET")
 		return connections.Load() == 2
 	})
-}
-
-// The status is for programs of this machine, asked for by its address.
-func TestStatusIsForThisMachine(t *testing.T) {
-	t.Parallel()
-	f := start(t, fixtureConfig{})
-	f.handler.status = func() any { return map[string]int{"lines": 3} }
-	for host, want := range map[string]int{
-		"127.0.0.1": 200, "127.0.0.1:8080": 200, "localhost:8080": 200, "[::1]:8080": 200,
-		"site.test": 404, "192.0.2.1": 404, "127.0.0.1.site.test": 404,
-	} {
-		client := f.client()
-		client.send("GET /status HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
-		resp, err := http.ReadResponse(bufio.NewReader(client), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if resp.StatusCode != want || want == 200 && !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
-			t.Errorf("%s: %s, %v", host, resp.Status, resp.Header)
-		}
-		client.end()
-	}
 }

@@ -279,7 +279,7 @@ func testClose(t *testing.T, closeAll func(f *fixture) error) *fixture {
 	getting.send(get(o))
 	posting.send("POST " + o.url() + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
 	tunnelling.send("x\r\n\r\n")
-	idle.send("GET /proxy.pac HTTP/1.1\r\nHost: x\r\n\r\n")
+	idle.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	idle.response("GET")
 	for range 3 {
 		<-arrived
@@ -315,7 +315,7 @@ func TestShutdown(t *testing.T) {
 		_, _ = p.rest()
 	})
 	idle, busy := f.client(), f.client()
-	idle.send("GET /proxy.pac HTTP/1.1\r\nHost: x\r\n\r\n")
+	idle.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	idle.response("GET")
 	busy.send(get(o))
 	<-arrived

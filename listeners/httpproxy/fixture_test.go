@@ -49,6 +49,7 @@ type fixtureConfig struct {
 	wrap      func(listeners.Handler) listeners.Handler
 	limits    limits // instead of the default ones, where not 0
 	quiet     bool   // no records
+	own       http.Handler
 }
 
 func start(t testing.TB, c fixtureConfig) *fixture {
@@ -76,7 +77,7 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 	f.dispatcher = dispatcher.New(dispatcher.Config{
 		Fleet: c.uplinks, Resolver: resolver, Policy: &f.policy, Logger: log, ConnectTimeout: c.timeout,
 	})
-	f.handler = New(Config{Dispatcher: f.dispatcher, Logger: log, HandshakeTimeout: c.handshake})
+	f.handler = New(Config{Dispatcher: f.dispatcher, Own: c.own, Logger: log, HandshakeTimeout: c.handshake})
 	// Times that no test means to reach are longer than a busy machine can take.
 	f.handler.limits = limits{
 		ended:      cmp.Or(c.limits.ended, patience),

@@ -3,6 +3,9 @@ package httpproxy
 import (
 	"io"
 	"net"
+	"net/http"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -69,5 +72,38 @@ func FuzzRequestHead(f *testing.F) {
 			t.Errorf("%d panics: %v", panics, fx.records.all)
 		}
 		fx.records.clear()
+	})
+}
+
+// Hosts that checkHost lets pass need no escaping, wherever they are printed.
+func FuzzTarget(f *testing.F) {
+	for _, seed := range []string{
+		"example.com", "example.com:80", "[::1]:443", "[fe80::1%25eth0]:80", "user@host", "a b", "\"", "<script>", "%41", "[::1%25lo]", ":80", "a:", "xn--a", "[v1.x]",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, authority string) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+authority+"/", http.NoBody)
+		if err != nil {
+			return
+		}
+		host, port, err := target(r.URL, 80)
+		if err != nil {
+			return
+		}
+		if port == 0 || host == "" {
+			t.Errorf("%q: %q %d", authority, host, port)
+		}
+		if addr, err := netip.ParseAddr(host); err == nil {
+			if addr.Zone() != "" && !addr.IsLinkLocalUnicast() {
+				t.Errorf("%q: %v", authority, addr)
+			}
+			return
+		}
+		if strings.ContainsFunc(host, func(c rune) bool {
+			return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && !strings.ContainsRune("-._", c)
+		}) {
+			t.Errorf("%q: %q", authority, host)
+		}
 	})
 }

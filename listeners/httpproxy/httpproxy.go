@@ -57,8 +57,8 @@ func defaultLimits() limits {
 type Config struct {
 	// Dispatcher makes the connections. Required.
 	Dispatcher *dispatcher.Dispatcher
-	// Status is what GET /status answers, as JSON, to programs on this machine; nil: nothing.
-	Status func() any
+	// Own serves the requests that are for the gateway itself; nil: each gets a 404.
+	Own http.Handler
 	// HandshakeTimeout bounds the reading of each request's head; 0 means listeners.DefaultHandshakeTimeout.
 	HandshakeTimeout time.Duration
 	// Logger: nil discards.
@@ -73,7 +73,6 @@ type Handler struct {
 	server     *http.Server
 	pool       *pool
 	awaited    awaited
-	status     func() any
 	buffers    buffers
 	arrivals   chan *client
 	closed     chan struct{}
@@ -94,7 +93,6 @@ func New(c Config) *Handler {
 		dispatcher: c.Dispatcher,
 		log:        c.Logger,
 		pool:       newPool(c.Logger),
-		status:     c.Status,
 		arrivals:   make(chan *client),
 		closed:     make(chan struct{}),
 		limits:     defaultLimits(),
@@ -111,6 +109,10 @@ func New(c Config) *Handler {
 	h.awaited.init(c.Dispatcher)
 	h.buffers.init()
 	h.proxy = newProxy(h)
+	h.proxy.NonproxyHandler = c.Own
+	if c.Own == nil {
+		h.proxy.NonproxyHandler = http.NotFoundHandler()
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	h.server = &http.Server{
@@ -136,7 +138,6 @@ func newProxy(h *Handler) *goproxy.ProxyHttpServer {
 	p.Tr = &http.Transport{DialContext: refuseDial}
 	p.Logger = proxyLog{h.log}
 	p.KeepAcceptEncoding = true
-	p.NonproxyHandler = http.HandlerFunc(h.serveOwn)
 	p.OnRequest().HandleConnect(goproxy.FuncHttpsHandler(h.connect))
 	p.OnRequest().DoFunc(func(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
 		ctx.RoundTripper = clientOf(r).exchange

@@ -140,7 +140,7 @@ func TestFullDuplex(t *testing.T) {
 		t.Errorf("then came %q, %v", rest, err)
 	}
 	// The connection goes on.
-	client.send("GET /proxy.pac HTTP/1.1\r\nHost: x\r\n\r\n")
+	client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	client.response("GET")
 	if class := f.session().class(); class != "" {
 		t.Errorf("the record says %q", class)

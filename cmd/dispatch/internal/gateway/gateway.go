@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dispatch/cmd/dispatch/internal/config"
+	"dispatch/cmd/dispatch/internal/pages"
 	"dispatch/dispatcher"
 	"dispatch/dispatcher/health"
 	"dispatch/dispatcher/policy"
@@ -56,7 +57,8 @@ func New(c config.Config, log *slog.Logger) (*Gateway, error) {
 		Fleet: lines, Resolver: lookup(names), Policy: rules, Bands: monitor, Observer: monitor, Logger: log,
 	})
 	web := httpproxy.New(httpproxy.Config{
-		Dispatcher: dispatch, Status: func() any { return statusOf(lines, monitor) }, HandshakeTimeout: c.HandshakeTimeout, Logger: log,
+		Dispatcher: dispatch, HandshakeTimeout: c.HandshakeTimeout, Logger: log,
+		Own: pages.New(func() any { return statusOf(lines, monitor) }, log),
 	})
 	server := listeners.New(listeners.Config{
 		SOCKS: socks.New(dispatch, log), HTTP: web, HandshakeTimeout: c.HandshakeTimeout, Logger: log,

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"dispatch/cmd/dispatch/internal/config"
+	"dispatch/cmd/dispatch/internal/pages"
 	"dispatch/dispatcher"
 	"dispatch/dispatcher/health"
 	"dispatch/dispatcher/uplink"
@@ -33,7 +34,7 @@ func (l Listener) PAC() string {
 	if l.Kind != listeners.HTTP {
 		return ""
 	}
-	return "http://" + config.ReachedAt(l.Addr).String() + "/proxy.pac"
+	return "http://" + config.ReachedAt(l.Addr).String() + pages.PAC
 }
 
 // State returns the state of now.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"dispatch/cmd/dispatch/internal/pages"
 	"dispatch/dispatcher/health"
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
@@ -54,7 +55,7 @@ const askWithin = time.Second
 func Ask(ctx context.Context, gateway netip.AddrPort) (s Status, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gateway.String()+"/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gateway.String()+pages.Status, nil)
 	if err != nil {
 		return Status{}, err
 	}
