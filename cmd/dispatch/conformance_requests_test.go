@@ -89,7 +89,7 @@ func requestCases() []wire {
 		{name: "asterisk form", rule: "3.2.4", send: "OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1:{own}\r\n\r\n", want: "200; open |"},
 		{name: "OPTIONS, no further", rule: "RFC 9110 7.6.2", send: "OPTIONS http://{o}/ HTTP/1.1\r\nHost: {o}\r\nMax-Forwards: 0\r\n\r\n", want: "200; open |"},
 		{name: "OPTIONS, one further", rule: "RFC 9110 7.6.2", send: "OPTIONS http://{o}/ HTTP/1.1\r\nHost: {o}\r\nMax-Forwards: 1\r\n\r\n", want: "200 ok; open | OPTIONS /", reached: []string{"Max-Forwards: 0\r\n"}},
-		{name: "TRACE, no further", rule: "RFC 9110 9.3.8", send: "TRACE http://{o}/ HTTP/1.1\r\nHost: {o}\r\nMax-Forwards: 0\r\n\r\n", want: "405; open | or 405; closed |", known: 10, today: "200 T...; open |"},
+		{name: "TRACE, no further", rule: "RFC 9110 9.3.8", send: "TRACE http://{o}/ HTTP/1.1\r\nHost: {o}\r\nMax-Forwards: 0\r\n\r\n", want: "405; open | or 405; closed |"},
 
 		// CONNECT.
 		{name: "CONNECT", rule: "3.2.3", send: "CONNECT {o} HTTP/1.1\r\nHost: {o}\r\n\r\nping", want: "200, ping; closed | ping", got: []string{"!Content-Length", "!Transfer-Encoding"}},

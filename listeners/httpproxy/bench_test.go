@@ -15,7 +15,7 @@ import (
 )
 
 // benchOrigin answers each head with the same response, at as little cost as can be.
-func benchOrigin(b *testing.B, response string) origin {
+func benchOrigin(b *testing.B, response string) originServer {
 	return newOrigin(b, func(p *peer) {
 		p.must(p.SetDeadline(time.Time{}))
 		for {

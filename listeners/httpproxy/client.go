@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dispatch/listeners"
+	"dispatch/listeners/httpproxy/origin"
 )
 
 // lingerBytes bounds what is still read of a client after the last response to it.
@@ -29,7 +30,8 @@ type client struct {
 	hijacked bool      // the connection is not net/http's any more
 	handed   bool      // but a tunnel's, which will close it
 	early    []byte    // what the client had sent behind its request when it was hijacked
-	owner    bool      // of links that nobody else may use
+
+	owner origin.Owner
 
 	waiting atomic.Bool  // between two requests
 	writes  atomic.Int64 // counts beginnings and ends of writes

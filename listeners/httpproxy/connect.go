@@ -33,7 +33,7 @@ func (h *Handler) tunnel(c *client, w http.ResponseWriter, r *http.Request) {
 		c.tunnel = nil
 		t.abandon()
 	}()
-	h.proxy.ServeHTTP(&writer{ResponseWriter: w, client: c, request: r}, r)
+	h.proxy.ServeHTTP(&writer{ResponseWriter: w, client: c}, r)
 	if !c.hijacked { // its connection has broken meanwhile; net/http would answer with a 200
 		h.logClose(c.Abort())
 		panic(http.ErrAbortHandler)
@@ -58,7 +58,7 @@ func (h *Handler) connect(_ string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectActi
 // dial connects to what a CONNECT names; otherwise it returns the page that says why not. The request's context
 // bounds the dial only: it ends when the tunnel begins.
 func (h *Handler) dial(c *client, r *http.Request) (*dispatcher.Conn, *http.Response) {
-	host, port, err := target(r.URL, 0)
+	host, port, err := authorityOf(r.URL, 0)
 	if err == nil && (r.URL.Path != "" || r.URL.RawQuery != "") {
 		err = errAuthority
 	}

@@ -28,7 +28,7 @@ func echo(p *peer) {
 }
 
 // tunnel opens one through the gateway.
-func (f *fixture) tunnel(o origin) *peer {
+func (f *fixture) tunnel(o originServer) *peer {
 	f.t.Helper()
 	client := f.client()
 	client.send(connectTo(o.host()))
@@ -277,7 +277,7 @@ func TestOutcomeOf(t *testing.T) {
 		dispatcher.Class("a new one"): 502,
 	}
 	for class, status := range want {
-		if got, text := outcomeOf(class); got != status || text == "" {
+		if got, text := replyTo(class); got != status || text == "" {
 			t.Errorf("%s: %d %q, want %d", class, got, text, status)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // silentOnce answers all requests of its first connection but those from the second on, and all of every other: as
 // a server looks whose line has died under a connection that was kept.
-func silentOnce(t *testing.T) (o origin, awaited chan struct{}) {
+func silentOnce(t *testing.T) (o originServer, awaited chan struct{}) {
 	t.Helper()
 	var connections atomic.Int32
 	awaited = make(chan struct{}, 1)
@@ -100,12 +100,12 @@ func TestAvoidSparesWhatMayNotBeRepeated(t *testing.T) {
 	await(t, awaited)
 	f.handler.Avoid(all, false)
 	f.handler.Avoid(all, true) // its body has only just been taken
-	time.Sleep(stillSending / 2)
+	time.Sleep(time.Second)
 	f.handler.Avoid(all, false)
 	if n := len(f.records.with("session closed")); n != 1 {
 		t.Errorf("%d sessions have ended, want one", n)
 	}
-	time.Sleep(stillSending)
+	time.Sleep(2 * time.Second)
 	f.handler.Avoid(all, true)
 	if resp, _ := client.response("POST"); resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("%s", resp.Status)

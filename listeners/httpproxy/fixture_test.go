@@ -23,6 +23,7 @@ import (
 	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
 	"dispatch/listeners"
+	"dispatch/listeners/httpproxy/origin"
 )
 
 // patience bounds every wait of these tests: long, for the machine may be busy, and never waited for in success.
@@ -48,7 +49,8 @@ type fixtureConfig struct {
 	timeout   time.Duration // of connecting
 	wrap      func(listeners.Handler) listeners.Handler
 	limits    limits // instead of the default ones, where not 0
-	quiet     bool   // no records
+	origins   origin.Config
+	quiet     bool // no records
 	own       http.Handler
 }
 
@@ -80,11 +82,13 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 	f.handler = New(Config{Dispatcher: f.dispatcher, Own: c.own, Logger: log, HandshakeTimeout: c.handshake})
 	// Times that no test means to reach are longer than a busy machine can take.
 	f.handler.limits = limits{
-		ended:      cmp.Or(c.limits.ended, patience),
-		linger:     cmp.Or(c.limits.linger, patience),
-		proceed:    cmp.Or(c.limits.proceed, patience),
-		unsafeIdle: cmp.Or(c.limits.unsafeIdle, patience),
+		ended:  cmp.Or(c.limits.ended, patience),
+		linger: cmp.Or(c.limits.linger, patience),
 	}
+	f.handler.origins = origin.New(origin.Config{
+		Dispatcher: f.dispatcher, Logger: log,
+		Proceed: cmp.Or(c.origins.Proceed, patience), UnsafeIdle: cmp.Or(c.origins.UnsafeIdle, patience),
+	})
 	var handler listeners.Handler = f.handler
 	if c.wrap != nil {
 		handler = c.wrap(handler)
@@ -203,8 +207,8 @@ func (f *fixture) eventually(what string, ok func() bool) {
 	}
 }
 
-// origin accepts connections and serves each with a function of the test.
-type origin struct {
+// originServer accepts connections and serves each with a function of the test.
+type originServer struct {
 	*net.TCPListener
 	port string
 }
@@ -233,7 +237,7 @@ func newPeer(t testing.TB, conn *net.TCPConn) *peer {
 }
 
 // newOrigin serves each of its connections with serve, which need not close them.
-func newOrigin(t testing.TB, serve func(*peer)) origin {
+func newOrigin(t testing.TB, serve func(*peer)) originServer {
 	t.Helper()
 	l := listen(t)
 	var running sync.WaitGroup
@@ -275,11 +279,11 @@ func newOrigin(t testing.TB, serve func(*peer)) origin {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return origin{l, port}
+	return originServer{l, port}
 }
 
-func (o origin) host() string { return "origin:" + o.port }
-func (o origin) url() string  { return "http://" + o.host() }
+func (o originServer) host() string { return "origin:" + o.port }
+func (o originServer) url() string  { return "http://" + o.host() }
 
 // client connects to the gateway.
 func (f *fixture) client() *peer {
@@ -404,7 +408,7 @@ func ok(body string) string {
 }
 
 // get is a request for the origin's root.
-func get(o origin, fields ...string) string {
+func get(o originServer, fields ...string) string {
 	request := "GET " + o.url() + "/ HTTP/1.1\r\nHost: " + o.host() + "\r\n"
 	for _, field := range fields {
 		request += field + "\r\n"
@@ -420,7 +424,7 @@ func wantReset(t testing.TB, err error) {
 	}
 }
 
-func portOf(t testing.TB, o origin) uint16 {
+func portOf(t testing.TB, o originServer) uint16 {
 	t.Helper()
 	n, err := strconv.ParseUint(o.port, 10, 16)
 	if err != nil {

@@ -76,7 +76,7 @@ func FuzzRequestHead(f *testing.F) {
 }
 
 // Hosts that checkHost lets pass need no escaping, wherever they are printed.
-func FuzzTarget(f *testing.F) {
+func FuzzAuthority(f *testing.F) {
 	for _, seed := range []string{
 		"example.com", "example.com:80", "[::1]:443", "[fe80::1%25eth0]:80", "user@host", "a b", "\"", "<script>", "%41", "[::1%25lo]", ":80", "a:", "xn--a", "[v1.x]",
 	} {
@@ -87,7 +87,7 @@ func FuzzTarget(f *testing.F) {
 		if err != nil {
 			return
 		}
-		host, port, err := target(r.URL, 80)
+		host, port, err := authorityOf(r.URL, 80)
 		if err != nil {
 			return
 		}

@@ -1,7 +1,6 @@
 // Package httpproxy serves HTTP proxy clients: CONNECT tunnels, and plain requests in absolute form (RFC 9112 section
 // 3.2.2). net/http reads the requests and writes the responses, goproxy tells the kinds of them apart and carries the
-// responses over; connecting, sending requests on and keeping connections alive is done here, for each request is
-// to leave by the line whose turn it is, to be counted exactly, and to end as its destination ended it.
+// responses over; httpproxy/origin sends the plain requests on.
 //
 // A forwarded message gets neither a Via nor an X-Forwarded-For: this proxy works for the user at the client, whom
 // both would help to recognise, and there is no chain of proxies that would need them against loops (the dispatcher
@@ -23,6 +22,7 @@ import (
 
 	"dispatch/dispatcher"
 	"dispatch/listeners"
+	"dispatch/listeners/httpproxy/origin"
 )
 
 const (
@@ -39,18 +39,10 @@ type limits struct {
 	ended time.Duration
 	// linger is how long what a client still sends is read after the last response to it.
 	linger time.Duration
-	// proceed is how long an origin that was asked for a 100 (Continue) may leave the question open, for many never
-	// answer it (RFC 9110 section 10.1.1). It is what clients allow, too.
-	proceed time.Duration
-	// unsafeIdle is for how long a link may have been idle that is to carry a request that could not be repeated: the
-	// server may be closing it at this very moment, and the shortest common keep-alive time is 5 s.
-	unsafeIdle time.Duration
 }
 
 func defaultLimits() limits {
-	return limits{
-		ended: 30 * time.Second, linger: 500 * time.Millisecond, proceed: time.Second, unsafeIdle: 2 * time.Second,
-	}
+	return limits{ended: 30 * time.Second, linger: 500 * time.Millisecond}
 }
 
 // Config is what a Handler is made of.
@@ -71,9 +63,7 @@ type Handler struct {
 	log        *slog.Logger
 	proxy      *goproxy.ProxyHttpServer
 	server     *http.Server
-	pool       *pool
-	awaited    awaited
-	buffers    buffers
+	origins    *origin.Transport
 	arrivals   chan *client
 	closed     chan struct{}
 	limits     limits
@@ -92,7 +82,7 @@ func New(c Config) *Handler {
 	h := &Handler{
 		dispatcher: c.Dispatcher,
 		log:        c.Logger,
-		pool:       newPool(c.Logger),
+		origins:    origin.New(origin.Config{Dispatcher: c.Dispatcher, Logger: c.Logger}),
 		arrivals:   make(chan *client),
 		closed:     make(chan struct{}),
 		limits:     defaultLimits(),
@@ -101,13 +91,10 @@ func New(c Config) *Handler {
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
-		h.pool.log = h.log
 	}
 	if c.HandshakeTimeout == 0 {
 		c.HandshakeTimeout = listeners.DefaultHandshakeTimeout
 	}
-	h.awaited.init(c.Dispatcher)
-	h.buffers.init()
 	h.proxy = newProxy(h)
 	h.proxy.NonproxyHandler = c.Own
 	if c.Own == nil {
@@ -137,7 +124,7 @@ func newProxy(h *Handler) *goproxy.ProxyHttpServer {
 	p.ConnectDial = nil
 	p.Tr = &http.Transport{DialContext: refuseDial}
 	p.Logger = proxyLog{h.log}
-	p.KeepAcceptEncoding = true
+	p.KeepHeader = true // what is to go of it, origin removes
 	p.OnRequest().HandleConnect(goproxy.FuncHttpsHandler(h.connect))
 	p.OnRequest().DoFunc(func(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
 		ctx.RoundTripper = clientOf(r).exchange
@@ -209,6 +196,12 @@ func (h *Handler) survive(c *client) {
 	panic(http.ErrAbortHandler)
 }
 
+// Drop is origin.Transport's.
+func (h *Handler) Drop(which func(*dispatcher.Conn) bool) { h.origins.Drop(which) }
+
+// Avoid is origin.Transport's.
+func (h *Handler) Avoid(which func(*dispatcher.Conn) bool, dead bool) { h.origins.Avoid(which, dead) }
+
 // Close ends all clients' connections and the kept-alive ones, and waits until nothing of them runs any more. A
 // listeners.Server that hands over connections is to be closed before; those it still does are closed.
 func (h *Handler) Close() error {
@@ -230,7 +223,7 @@ func (h *Handler) Close() error {
 	h.mu.Unlock()
 	err := h.server.Close()
 	h.running.Wait()
-	h.pool.close()
+	h.origins.Close()
 	if err != nil {
 		return fmt.Errorf("close the HTTP server: %w", err)
 	}

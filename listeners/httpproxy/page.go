@@ -1,19 +1,19 @@
 package httpproxy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"dispatch/dispatcher"
 )
 
-// outcomeOf translates the class of a failure to what a client is told. The errors' own texts are for the log: they can
+// replyTo translates the class of a failure to what a client is told. The errors' own texts are for the log: they can
 // name this machine's addresses.
-func outcomeOf(class dispatcher.Class) (status int, text string) {
+func replyTo(class dispatcher.Class) (status int, text string) {
 	switch class {
 	case dispatcher.InvalidRequest:
 		return http.StatusBadRequest, "no destination can be meant by it"
@@ -70,34 +70,32 @@ func failure(r *http.Request, host string, err error) *http.Response {
 	if e, ok := errors.AsType[*dispatcher.Error](err); ok {
 		step = e.Step
 	}
-	status, text := outcomeOf(dispatcher.ClassOf(err))
+	status, text := replyTo(dispatcher.ClassOf(err))
 	return page(r, status, fmt.Sprintf("could not %s %s: %s", doing(step), host, text))
 }
-
-const plainText = "text/plain; charset=utf-8"
 
 // page makes a short answer of our own. It is plain text: that reads well in browsers and terminals alike, and
 // nothing in it can be taken for markup.
 func page(r *http.Request, status int, text string) *http.Response {
 	body := fmt.Sprintf("%d %s\n\ndispatch: %s.\n", status, http.StatusText(status), text)
-	p := textPage(r, status, plainText, body)
+	p := textPage(r, status, body)
 	// What else the client has sent, behind a CONNECT that failed say, is not a request.
 	p.Header.Set("Connection", "close")
 	p.Close = true
 	return p
 }
 
-func textPage(r *http.Request, status int, mediaType, body string) *http.Response {
+func textPage(r *http.Request, status int, body string) *http.Response {
 	p := &http.Response{
 		StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: min(1, r.ProtoMinor), Request: r,
 		Header: http.Header{
 			"Cache-Control":          {"no-store"},
 			"Content-Length":         {strconv.Itoa(len(body))},
-			"Content-Type":           {mediaType},
+			"Content-Type":           {"text/plain; charset=utf-8"},
 			"X-Content-Type-Options": {"nosniff"},
 		},
 		ContentLength: int64(len(body)),
-		Body:          io.NopCloser(bytes.NewReader([]byte(body))),
+		Body:          io.NopCloser(strings.NewReader(body)),
 	}
 	if r.Method == http.MethodHead {
 		p.Body = http.NoBody

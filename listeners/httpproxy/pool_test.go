@@ -4,31 +4,15 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"dispatch/dispatcher"
-	"dispatch/dispatcher/uplink"
+	"dispatch/listeners/httpproxy/origin"
 )
 
-// pooled is the number of idle links.
-func (f *fixture) pooled() int {
-	f.handler.pool.mu.Lock()
-	defer f.handler.pool.mu.Unlock()
-	n := 0
-	for _, links := range f.handler.pool.links {
-		n += len(links)
-	}
-	if n != f.handler.pool.count {
-		f.t.Errorf("%d links, counted as %d", n, f.handler.pool.count)
-	}
-	return n
-}
-
 // counting is an origin that counts its connections.
-func counting(t *testing.T, serve func(*peer)) (origin, *atomic.Int32) {
+func counting(t *testing.T, serve func(*peer)) (originServer, *atomic.Int32) {
 	count := new(atomic.Int32)
 	return newOrigin(t, func(p *peer) {
 		count.Add(1)
@@ -83,7 +67,7 @@ func TestPoolReuses(t *testing.T) {
 		}
 		client.end()
 		if n%2 == 1 {
-			time.Sleep(2 * watchAfter) // the link is being watched then
+			time.Sleep(100 * time.Millisecond) // the link is being watched then
 		}
 	}
 	records := f.sessions(12)
@@ -129,7 +113,7 @@ func TestPoolKeepsLoggedOnConnectionsApart(t *testing.T) {
 		asks(alice, scheme+" alice", "Authorization: "+scheme+" alice")
 		asks(alice, scheme+" alice")
 		asks(bob, "nobody")
-		time.Sleep(2 * watchAfter)
+		time.Sleep(100 * time.Millisecond)
 		asks(alice, scheme+" alice")
 		asks(bob, scheme+" bob", "Authorization: "+scheme+" bob")
 		asks(alice, scheme+" alice")
@@ -140,7 +124,7 @@ func TestPoolKeepsLoggedOnConnectionsApart(t *testing.T) {
 // What could not be repeated does not go out on a connection that its server may be closing.
 func TestPoolIsNotForUnsafeRequestsWhenOld(t *testing.T) {
 	t.Parallel()
-	f := start(t, fixtureConfig{limits: limits{unsafeIdle: 1}})
+	f := start(t, fixtureConfig{origins: origin.Config{UnsafeIdle: 1}})
 	o, connections := counting(t, func(p *peer) {
 		for {
 			req, err := http.ReadRequest(p.br)
@@ -183,61 +167,6 @@ func TestPoolKeepsHostsApart(t *testing.T) {
 	}
 }
 
-// A link that the server closes is noticed, and closed.
-func TestPoolNoticesTheEnd(t *testing.T) {
-	t.Parallel()
-	f := start(t, fixtureConfig{})
-	o := newOrigin(t, func(p *peer) {
-		p.head()
-		p.send(ok("hello"))
-	})
-	client := f.client()
-	client.send(get(o))
-	client.response("GET")
-	f.eventually("no link is left", func() bool { return f.pooled() == 0 })
-}
-
-// A server that speaks without having been asked is not asked again.
-func TestPoolDropsTalkativeServers(t *testing.T) {
-	t.Parallel()
-	f := start(t, fixtureConfig{})
-	say := make(chan string, 1)
-	o, connections := counting(t, func(p *peer) {
-		p.head()
-		p.send(ok("hello"))
-		p.send(<-say)
-		_, _ = p.rest()
-	})
-	client := f.client()
-	client.send(get(o))
-	client.response("GET")
-	f.eventually("a link is watched", func() bool { return f.watched() == 1 })
-	say <- ok("poison")
-	f.eventually("no link is left", func() bool { return f.pooled() == 0 })
-	client.send(get(o))
-	if _, body := client.response("GET"); body != "hello" {
-		t.Errorf("got %q", body)
-	}
-	say <- ""
-	if n := connections.Load(); n != 2 {
-		t.Errorf("%d connections", n)
-	}
-}
-
-func (f *fixture) watched() int {
-	f.handler.pool.mu.Lock()
-	defer f.handler.pool.mu.Unlock()
-	n := 0
-	for _, links := range f.handler.pool.links {
-		for _, l := range links {
-			if l.watching {
-				n++
-			}
-		}
-	}
-	return n
-}
-
 // What a server sends behind its response in the same breath is not the next one either.
 func TestPoolDropsWhatIsBehindAResponse(t *testing.T) {
 	t.Parallel()
@@ -271,7 +200,7 @@ func TestPoolRepeats(t *testing.T) {
 		method, body string
 		repeated     bool
 	}{
-		{"GET", "", true}, {"HEAD", "", true}, {"PUT", "", true}, {"DELETE", "", true}, {"OPTIONS", "", true}, {"TRACE", "", true},
+		{"GET", "", true}, {"HEAD", "", true}, {"PUT", "", true}, {"DELETE", "", true}, {"OPTIONS", "", true},
 		{"POST", "", false}, {"PATCH", "", false}, {"BREW", "", false}, {"PUT", "ab", false},
 	} {
 		t.Run(c.method+" "+c.body, func(t *testing.T) {
@@ -400,92 +329,4 @@ func TestDoesNotRepeatAfterACleanEnd(t *testing.T) {
 	if n := connections.Load(); n != 1 {
 		t.Errorf("%d connections", n)
 	}
-}
-
-// The pool holds no more than its bounds, and nothing after its end.
-func TestPoolBounds(t *testing.T) {
-	t.Parallel()
-	f := start(t, fixtureConfig{})
-	var together sync.WaitGroup
-	together.Add(maxIdlePerKey + 4)
-	o := newOrigin(t, answering(func(string) string {
-		together.Done()
-		together.Wait()
-		return ok("")
-	}))
-	var clients []*peer
-	for range maxIdlePerKey + 4 {
-		client := f.client()
-		client.send(get(o))
-		clients = append(clients, client)
-	}
-	for _, client := range clients {
-		client.response("GET")
-	}
-	f.sessions(maxIdlePerKey + 4)
-	if n := f.pooled(); n != maxIdlePerKey {
-		t.Errorf("%d idle links, want %d", n, maxIdlePerKey)
-	}
-	f.close()
-	if n := f.pooled(); n != 0 {
-		t.Errorf("%d idle links after the end", n)
-	}
-}
-
-// Links are found by their line, and the one used last comes first; old ones are not for requests that cannot be
-// repeated. There is no time in this test but what it sets.
-func TestPoolTake(t *testing.T) {
-	t.Parallel()
-	f := start(t, fixtureConfig{})
-	o := newOrigin(t, func(p *peer) { _, _ = p.rest() })
-	line := deadEnd(t).Uplinks()[0]
-	p := newPool(f.handler.log)
-	link1, link2, direct := f.link(o, line), f.link(o, line), f.link(o, nil)
-	for _, l := range []*link{link1, direct, link2} {
-		p.put(l)
-	}
-	p.mu.Lock()
-	link2.since = link2.since.Add(-time.Hour)
-	p.mu.Unlock()
-	if l := p.take(link1.key, time.Minute); l != nil {
-		t.Errorf("an old link was taken")
-	}
-	if l := p.take(link1.key, 2*time.Hour); l != link2 {
-		t.Errorf("not the last link was taken")
-	}
-	if l := p.take(direct.key, time.Minute); l != direct {
-		t.Errorf("another line's link was taken")
-	}
-	if l := p.take(direct.key, time.Minute); l != nil {
-		t.Errorf("a link was taken twice")
-	}
-	p.discard(link2)
-
-	p.limit = 2 // link1 and one more
-	p.put(direct)
-	p.put(f.link(o, nil))
-	if p.count != 2 {
-		t.Errorf("%d links are kept", p.count)
-	}
-	p.close()
-	late := f.link(o, nil)
-	p.put(late)
-	if _, err := late.conn.Write([]byte("x")); err == nil {
-		t.Error("a link was kept after the end")
-	}
-}
-
-// link connects to o and takes it for one of line.
-func (f *fixture) link(o origin, line *uplink.Uplink) *link {
-	f.t.Helper()
-	req := dispatcher.Request{Host: "origin", Port: portOf(f.t, o)}
-	route, err := f.dispatcher.Route(f.t.Context(), &req)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	conn, err := f.dispatcher.Connect(f.t.Context(), route, nil)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return &link{conn: conn, key: keyOf(line, &req), buffers: &f.handler.buffers}
 }

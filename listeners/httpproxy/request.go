@@ -1,11 +1,8 @@
 package httpproxy
 
 import (
-	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 )
 
 // destinationOf returns where a request in absolute form is to go, or the page that refuses it.
@@ -21,7 +18,7 @@ func destinationOf(r *http.Request) (host string, port uint16, refusal *http.Res
 		// RFC 1945 section 8.3. Besides, net/http ignores Transfer-Encoding in HTTP/1.0, which would lose the body.
 		return "", 0, page(r, http.StatusLengthRequired, "an HTTP/1.0 request of this method has to tell its Content-Length")
 	}
-	host, port, err := target(r.URL, 80)
+	host, port, err := authorityOf(r.URL, 80)
 	if err != nil {
 		return "", 0, page(r, http.StatusBadRequest, err.Error())
 	}
@@ -36,40 +33,20 @@ func hasContent(method string) bool {
 // lastHop answers the requests that are not to go any further, and counts the others' hops (RFC 9110 section 7.6.2); nil
 // for those that go on.
 func lastHop(r *http.Request) *http.Response {
-	if r.Method != http.MethodTrace && r.Method != http.MethodOptions {
-		return nil
-	}
-	left, err := strconv.ParseUint(r.Header.Get("Max-Forwards"), 10, 31)
-	switch {
-	case err != nil:
-		return nil
-	case left > 0:
-		r.Header.Set("Max-Forwards", strconv.FormatUint(left-1, 10))
-		return nil
-	case r.Method == http.MethodOptions:
-		return textPage(r, http.StatusOK, plainText, "")
-	}
-	return textPage(r, http.StatusOK, "message/http", reflection(r))
-}
-
-// reflection is the request as it arrived, without what could be secret (RFC 9110 section 9.3.8).
-func reflection(r *http.Request) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Proto, r.Host)
-	names := make([]string, 0, len(r.Header))
-	for name := range r.Header {
-		switch name {
-		case "Authorization", "Cookie", "Proxy-Authorization":
-		default:
-			names = append(names, name)
+	switch r.Method {
+	case http.MethodTrace:
+		// It would show what is on the way to whoever can make a client send it (RFC 9110 section 9.3.8).
+		p := page(r, http.StatusMethodNotAllowed, "this proxy does not forward TRACE")
+		p.Header.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT")
+		return p
+	case http.MethodOptions:
+		left, err := strconv.ParseUint(r.Header.Get("Max-Forwards"), 10, 31)
+		if err == nil && left == 0 {
+			return textPage(r, http.StatusOK, "")
+		}
+		if err == nil {
+			r.Header.Set("Max-Forwards", strconv.FormatUint(left-1, 10))
 		}
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		for _, value := range r.Header[name] {
-			fmt.Fprintf(&b, "%s: %s\r\n", name, value)
-		}
-	}
-	b.WriteString("\r\n")
-	return b.String()
+	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"dispatch/dispatcher"
+
+	"dispatch/listeners/httpproxy/origin"
 )
 
 // Nothing that has arrived is held back while more is waited for, whatever its size: the origin sends one piece and goes
@@ -300,7 +302,7 @@ func TestExpectContinue(t *testing.T) {
 	})
 	t.Run("the origin is silent", func(t *testing.T) {
 		t.Parallel()
-		f := start(t, fixtureConfig{limits: limits{proceed: 50 * time.Millisecond}})
+		f := start(t, fixtureConfig{origins: origin.Config{Proceed: 50 * time.Millisecond}})
 		o := newOrigin(t, func(p *peer) {
 			p.head()
 			p.expect("ab")
@@ -333,7 +335,7 @@ func TestExpectContinue(t *testing.T) {
 // The origin refuses at the very moment when its silence would count as consent: the client gets one whole response.
 func TestExpectContinueAtTheLastMoment(t *testing.T) {
 	t.Parallel()
-	f := start(t, fixtureConfig{limits: limits{proceed: 2 * time.Millisecond}})
+	f := start(t, fixtureConfig{origins: origin.Config{Proceed: 2 * time.Millisecond}})
 	o := newOrigin(t, func(p *peer) {
 		p.head()
 		time.Sleep(rand.N(4 * time.Millisecond))

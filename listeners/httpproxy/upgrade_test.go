@@ -9,14 +9,14 @@ import (
 	"dispatch/dispatcher"
 )
 
-func upgradeTo(o origin, protocol string) string {
+func upgradeTo(o originServer, protocol string) string {
 	return get(o, "Connection: keep-alive, Upgrade", "Upgrade: "+protocol, "Sec-WebSocket-Key: x")
 }
 
 const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nSec-Websocket-Accept: y\r\nUpgrade: websocket\r\n\r\n"
 
 // switchingOrigin switches to what it is asked for, and then echoes.
-func switchingOrigin(t *testing.T, protocol, behind string) origin {
+func switchingOrigin(t *testing.T, protocol, behind string) originServer {
 	return newOrigin(t, func(p *peer) {
 		head := p.head()
 		if !strings.Contains(head, "\r\nUpgrade: "+protocol+"\r\n") || !strings.Contains(head, "\r\nConnection: Upgrade\r\n") {

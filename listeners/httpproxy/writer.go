@@ -5,21 +5,25 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
+	"time"
+
+	"dispatch/listeners/httpproxy/origin"
 )
 
-// writer is what goproxy writes a response to.
+// heldBack is more than net/http's buffers keep of a larger write: what is left there then is framing.
+const heldBack = 12 << 10
+
+// writer is what goproxy writes a response to, and the client to the exchange with the origin.
 type writer struct {
 	http.ResponseWriter
-	client  *client
-	request *http.Request
+	client *client
 	// switching carries out the 101 that is about to be written; nil when there is none.
 	switching func()
-	pending   bool // something was written and may be in net/http's buffers
-
-	mu    sync.Mutex // orders the interim responses, which two goroutines send
-	final bool       // the final response is next
+	pending   bool  // something was written and may be in net/http's buffers
+	err       error // the first that kept the client from getting all
 }
+
+var _ origin.Client = (*writer)(nil)
 
 // WriteHeader begins the final response.
 func (w *writer) WriteHeader(status int) {
@@ -31,54 +35,51 @@ func (w *writer) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// endInterim keeps interim responses away from the final one, whose header is about to be made.
-func (w *writer) endInterim() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.final = true
+// Write writes some of the final response's body.
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.pending = len(p) <= heldBack
+	return n, w.note(err)
 }
 
-// interim sends a 1xx response, and flushes. It tells whether there is still time for one.
-func (w *writer) interim(status int, header http.Header) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.final {
-		return false
+// note keeps the first error.
+func (w *writer) note(err error) error {
+	if err != nil {
+		err = fmt.Errorf("send to the client: %w", err)
+		if w.err == nil {
+			w.err = err
+		}
 	}
-	if !w.request.ProtoAtLeast(1, 1) {
-		return true // though not for HTTP/1.0 (RFC 9110 section 15.2)
+	return err
+}
+
+// FlushError sends what may be in net/http's buffers. A Flush there is none: goproxy would call it where none is needed.
+func (w *writer) FlushError() error {
+	if !w.pending || w.client.hijacked {
+		return nil
 	}
+	w.pending = false
+	return w.note(http.NewResponseController(w.ResponseWriter).Flush())
+}
+
+// Interim sends a 1xx response, and flushes.
+func (w *writer) Interim(status int, header http.Header) {
 	h := w.Header()
 	for name, values := range header {
 		h[name] = values
 	}
 	w.ResponseWriter.WriteHeader(status)
 	clear(h)
-	return true
 }
 
-// Flush sends what has been written.
-func (w *writer) Flush() { _ = w.FlushError() }
-
-// FlushError sends what has been written.
-func (w *writer) FlushError() error {
-	if w.client.hijacked {
-		return nil
-	}
-	w.pending = false
-	if err := http.NewResponseController(w.ResponseWriter).Flush(); err != nil {
-		return fmt.Errorf("send to the client: %w", err)
-	}
-	return nil
+// StopReading ends the reading of the request's body.
+func (w *writer) StopReading() {
+	// An error means that it is closed, which ends the reading as well.
+	_ = w.client.SetReadDeadline(time.Unix(1, 0))
 }
 
-// flushPending sends what may be in buffers, before something is waited for.
-func (w *writer) flushPending() error {
-	if !w.pending {
-		return nil
-	}
-	return w.FlushError()
-}
+// Closed tells whether this program has ended the client's connection.
+func (w *writer) Closed() bool { return w.client.Aborted() || w.client.ctx.Err() != nil }
 
 // Hijack takes the connection from net/http. What its buffer holds is kept in the client's early: goproxy drops it.
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {

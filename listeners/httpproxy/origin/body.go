@@ -1,4 +1,4 @@
-package httpproxy
+package origin
 
 import (
 	"errors"
@@ -16,13 +16,8 @@ var errNotSent = errors.New("the rest of the request was not asked for")
 // requestBody is a request's body, read by the goroutine that sends it to the origin while the one that serves the
 // client waits for the response.
 type requestBody struct {
-	src      io.Reader
-	in       *http.Request
-	trailers http.Header // of the outgoing request, filled at the end
-	// ask tells the client to go on, unless it is too late for that; nil when the client does not wait.
-	ask func() bool
-	// patience is for how long the origin may leave that question open.
-	patience time.Duration
+	x     *Exchange
+	waits bool // the client, for a 100 (Continue)
 
 	started atomic.Bool // the client's body has been read from
 	broken  error       // what reading from the client failed with
@@ -41,6 +36,16 @@ func (b *requestBody) open() {
 	b.proceed, b.stopped, b.sender = make(chan struct{}), make(chan struct{}), make(chan struct{})
 }
 
+// send is the sender's goroutine. When the origin takes no more, its response says why, or the end of that; when the
+// client gives no more, there is nothing to be waited for.
+func (b *requestBody) send(l *link) {
+	b.sendErr = b.x.write(l)
+	if b.broken != nil {
+		l.interrupt()
+	}
+	close(b.sender)
+}
+
 // Read waits until the body is wanted, and reads from the client.
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.asking.Do(b.await)
@@ -51,13 +56,13 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if isClosed(b.stopped) {
 		return 0, errNotSent
 	}
-	n, err := b.src.Read(p)
+	n, err := b.x.In.Body.Read(p)
 	switch {
 	case errors.Is(err, io.EOF):
-		if b.trailers != nil {
-			for name, values := range b.in.Trailer {
+		if b.x.out.Trailer != nil {
+			for name, values := range b.x.In.Trailer {
 				if httpguts.ValidTrailerHeader(name) {
-					b.trailers[name] = values
+					b.x.out.Trailer[name] = values
 				}
 			}
 		}
@@ -69,11 +74,11 @@ func (b *requestBody) Read(p []byte) (int, error) {
 
 // await returns when the body is wanted, or not, or when that has been left open for long enough.
 func (b *requestBody) await() {
-	if b.ask == nil {
+	if !b.waits {
 		b.wanted = true
 		return
 	}
-	timer := time.NewTimer(b.patience)
+	timer := time.NewTimer(b.x.t.proceed)
 	defer timer.Stop()
 	select {
 	case <-b.proceed:
@@ -82,7 +87,7 @@ func (b *requestBody) await() {
 	case <-timer.C:
 		// net/http would tell the client by itself at the first read, but without regard to what the other
 		// goroutine may be writing to it.
-		b.wanted = b.ask()
+		b.wanted = b.x.interim(http.StatusContinue, nil)
 	}
 }
 
@@ -103,7 +108,7 @@ func (b *requestBody) sentWhole() bool {
 
 // stop ends the sending over l and waits for that, after up to patience for its own end. Then what the sender has noted
 // can be read. What the client still sends is lost, if something was read from it.
-func (b *requestBody) stop(c *client, l *link, patience time.Duration) {
+func (b *requestBody) stop(l *link, patience time.Duration) {
 	if b.sender == nil || isClosed(b.sender) {
 		return
 	}
@@ -119,8 +124,7 @@ func (b *requestBody) stop(c *client, l *link, patience time.Duration) {
 	close(b.stopped)
 	l.interrupt()
 	if b.started.Load() {
-		// An error means that it is closed, which ends the reading as well.
-		_ = c.SetReadDeadline(longAgo())
+		b.x.Client.StopReading()
 	}
 	<-b.sender
 }

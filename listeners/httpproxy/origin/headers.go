@@ -1,4 +1,4 @@
-package httpproxy
+package origin
 
 import (
 	"bufio"
@@ -81,7 +81,7 @@ func nextHead(br *bufio.Reader) ([]byte, error) {
 // 9.2.2).
 func idempotent(method string) bool {
 	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
 		return true
 	}
 	return false

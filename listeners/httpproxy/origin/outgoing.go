@@ -1,4 +1,4 @@
-package httpproxy
+package origin
 
 import (
 	"net/http"
@@ -9,9 +9,11 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// outgoing makes the request that is sent to the origin of a client's, with the header's map, which loses what is meant
-// for this proxy. Connection is left to be set by connectionOf, for goproxy removes it on the way.
-func outgoing(in *http.Request, expectsContinue bool) *http.Request {
+// prepare makes the outgoing request of the client's, with its header's map, which loses what is meant for this proxy.
+func (x *Exchange) prepare() {
+	in := x.In
+	x.upgrade = upgradeOf(in)
+	trailers, waits := wantsTrailers(in.Header), expectsContinue(in)
 	out := in.WithContext(in.Context())
 	out.URL = &url.URL{Scheme: "http", Host: in.URL.Host, Opaque: originForm(in)}
 	if strings.HasPrefix(out.URL.Opaque, "//") { // which net/url would take for an authority
@@ -20,15 +22,21 @@ func outgoing(in *http.Request, expectsContinue bool) *http.Request {
 	out.Host = strings.TrimSuffix(in.URL.Host, ":")
 	out.Close = false
 	stripHopByHop(out.Header)
+	setConnection(out.Header, x.upgrade, trailers)
 	delete(out.Header, "Expect")
-	if expectsContinue {
+	if waits {
 		out.Header["Expect"] = []string{"100-continue"}
 	}
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header["User-Agent"] = nil // or net/http invents one
+	}
+	x.out = out
 	if in.ContentLength == 0 {
 		out.Body = nil
 		if out.Header.Get("Content-Length") != "" {
 			out.TransferEncoding = []string{"identity"} // keeps a "Content-Length: 0", whatever the method
 		}
+		return
 	}
 	if in.ContentLength < 0 {
 		out.Trailer = make(http.Header) // filled when the body has ended; the client need not have announced any
@@ -38,10 +46,8 @@ func outgoing(in *http.Request, expectsContinue bool) *http.Request {
 			}
 		}
 	}
-	if _, ok := out.Header["User-Agent"]; !ok {
-		out.Header["User-Agent"] = nil // or net/http invents one
-	}
-	return out
+	x.body = &requestBody{x: x, waits: waits}
+	out.Body = x.body
 }
 
 // originForm returns the path and query as the client wrote them, which a proxy must not change (RFC 9110 section 7.7),
@@ -60,19 +66,19 @@ func originForm(in *http.Request) string {
 	return rest[start:]
 }
 
-// connectionOf adds the fields that hold between this proxy and the origin.
-func connectionOf(out *http.Request, upgrade string, trailers bool) {
+// setConnection adds the fields that hold between this proxy and the origin.
+func setConnection(h http.Header, upgrade string, trailers bool) {
 	var named []string
 	if upgrade != "" {
-		out.Header["Upgrade"] = []string{upgrade}
+		h["Upgrade"] = []string{upgrade}
 		named = append(named, "Upgrade")
 	}
 	if trailers {
-		out.Header["Te"] = []string{"trailers"}
+		h["Te"] = []string{"trailers"}
 		named = append(named, "TE") // RFC 9110 section 10.1.4
 	}
 	if named != nil {
-		out.Header["Connection"] = []string{strings.Join(named, ", ")}
+		h["Connection"] = []string{strings.Join(named, ", ")}
 	}
 }
 

@@ -1,4 +1,4 @@
-package httpproxy
+package origin
 
 import (
 	"sync"
@@ -9,15 +9,15 @@ import (
 
 // Drop is for connections that are dead: it closes those to origins that are kept for further requests, and ends the
 // waiting on those from which no response's head has come; requests that may be repeated are sent by another line.
-func (h *Handler) Drop(which func(*dispatcher.Conn) bool) {
-	h.giveUp(which, func(l *link) { l.giveUp(false) })
+func (t *Transport) Drop(which func(*dispatcher.Conn) bool) {
+	t.giveUp(which, func(l *link) { l.giveUp(false) })
 }
 
 // Avoid is for connections whose line seems not to work, or has been found not to (dead). It does the same as Drop, but
 // spares requests which may not be repeated, or not once more: those on a line that may be alive after all, and those whose
 // body is still being taken.
-func (h *Handler) Avoid(which func(*dispatcher.Conn) bool, dead bool) {
-	h.giveUp(which, func(l *link) {
+func (t *Transport) Avoid(which func(*dispatcher.Conn) bool, dead bool) {
+	t.giveUp(which, func(l *link) {
 		switch {
 		case dead && (l.repeats || time.Since(time.Unix(0, l.sent.Load())) > stillSending):
 			l.giveUp(false)
@@ -30,11 +30,11 @@ func (h *Handler) Avoid(which func(*dispatcher.Conn) bool, dead bool) {
 // stillSending is how long after its last progress a request is taken to be on its way.
 const stillSending = 2 * time.Second
 
-func (h *Handler) giveUp(which func(*dispatcher.Conn) bool, awaited func(*link)) {
-	for _, l := range h.pool.removeIf(which) {
-		h.pool.discard(l)
+func (t *Transport) giveUp(which func(*dispatcher.Conn) bool, awaited func(*link)) {
+	for _, l := range t.pool.removeIf(which) {
+		t.pool.discard(l)
 	}
-	h.awaited.each(func(l *link) {
+	t.awaited.each(func(l *link) {
 		if which(l.conn) {
 			awaited(l)
 		}

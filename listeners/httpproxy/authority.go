@@ -19,9 +19,9 @@ var (
 	errZone = errors.New("a zone belongs to link-local addresses only")
 )
 
-// target reads where a request is to go from the authority of its URL. Without a port it takes defaultPort; where
+// authorityOf reads where a request is to go from the authority of its URL. Without a port it takes defaultPort; where
 // that is 0 a port is required, as CONNECT does (RFC 9110 section 9.3.6).
-func target(u *url.URL, defaultPort uint16) (host string, port uint16, err error) {
+func authorityOf(u *url.URL, defaultPort uint16) (host string, port uint16, err error) {
 	if u.User != nil {
 		// RFC 9110 section 4.2.4 takes it for an attempt to hide the real host.
 		return "", 0, errUserInfo

@@ -1,4 +1,4 @@
-package httpproxy
+package origin
 
 import (
 	"errors"
@@ -32,7 +32,7 @@ type key struct {
 	uplink *uplink.Uplink // nil: direct, or whichever
 	host   string
 	port   uint16
-	client *client // whose alone it is; nil: anybody's
+	owner  *Owner // whose alone it is; nil: anybody's
 }
 
 func keyOf(u *uplink.Uplink, req *dispatcher.Request) key {
@@ -40,8 +40,8 @@ func keyOf(u *uplink.Uplink, req *dispatcher.Request) key {
 }
 
 // ownKeyOf is for a link that only one client may use.
-func ownKeyOf(c *client, req *dispatcher.Request) key {
-	return key{host: strings.ToLower(req.Host), port: req.Port, client: c}
+func ownKeyOf(o *Owner, req *dispatcher.Request) key {
+	return key{host: strings.ToLower(req.Host), port: req.Port, owner: o}
 }
 
 // pool keeps the idle links. A link is in it only while no request uses it.
@@ -128,7 +128,7 @@ func (p *pool) any() *link {
 	return nil
 }
 
-// remove takes an idle link out. It needs the lock.
+// remove takes an idle link out. p.mu must be held.
 func (p *pool) remove(l *link) {
 	links := p.links[l.key]
 	n := slices.Index(links, l)

@@ -1,4 +1,4 @@
-package httpproxy
+package origin
 
 import (
 	"bufio"
@@ -24,12 +24,11 @@ type link struct {
 	br      *bufio.Reader // nil while idle
 	bw      *bufio.Writer
 
-	reused   bool  // it has carried a request before
-	received bool  // something of a response
-	written  int64 // bytes, since the request began
-	head     int64 // bytes that may still be read; negative: the head has been read, and the body has no bound
-	// beforeRead is called before a read that may have to wait; nil for nothing to do.
-	beforeRead func() error
+	reused   bool   // it has carried a request before
+	received bool   // something of a response
+	written  int64  // bytes, since the request began
+	head     int64  // bytes that may still be read; negative: the head has been read, and the body has no bound
+	client   Client // flushed before a read that may have to wait; nil: nobody
 
 	sent  atomic.Int64 // when the origin's side last took something; Unix nanoseconds
 	stage atomic.Int32 // of the response: one of the stages
@@ -95,8 +94,8 @@ func (l *link) Read(p []byte) (int, error) {
 	if l.head > 0 && int64(len(p)) > l.head {
 		p = p[:l.head]
 	}
-	if l.beforeRead != nil {
-		if err := l.beforeRead(); err != nil {
+	if l.client != nil {
+		if err := l.client.FlushError(); err != nil {
 			return 0, err
 		}
 	}
@@ -124,26 +123,7 @@ func (l *link) Write(p []byte) (int, error) {
 }
 
 // ReadFrom sends what comes of src, as it comes: bufio.Writer, which net/http copies bodies to, would collect it.
-func (l *link) ReadFrom(src io.Reader) (sent int64, err error) {
-	c := copier{b: l.buffers}
-	defer c.release()
-	for {
-		data, err := c.read(src)
-		if len(data) > 0 {
-			n, writeErr := l.Write(data)
-			sent += int64(n)
-			if writeErr != nil {
-				return sent, writeErr
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return sent, nil
-		}
-		if err != nil {
-			return sent, err
-		}
-	}
-}
+func (l *link) ReadFrom(src io.Reader) (int64, error) { return l.buffers.copy(l, src) }
 
 // longAgo as a deadline ends the reads and writes that are under way.
 func longAgo() time.Time { return time.Unix(1, 0) }

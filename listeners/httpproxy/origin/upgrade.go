@@ -1,7 +1,6 @@
-package httpproxy
+package origin
 
 import (
-	"bytes"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -41,33 +40,4 @@ func switchesTo(header http.Header, offered string) bool {
 		}
 	}
 	return named
-}
-
-// switchProtocols turns the exchange into a tunnel.
-func (x *exchange) switchProtocols(resp *http.Response) {
-	if !x.unwatch() {
-		x.writeErr = errClientLeft
-		return
-	}
-	if _, _, err := x.w.Hijack(); err != nil {
-		x.writeErr = err
-		return
-	}
-	t := &tunnel{h: x.h, client: x.client, dst: x.link.conn}
-	t.head = switchingHead(resp)
-	// What the origin has sent behind its answer is the new protocol's. Peeking at what is buffered cannot fail.
-	held, _ := x.link.br.Peek(x.link.br.Buffered())
-	t.head = append(t.head, held...)
-	x.link.end()
-	x.link = nil
-	t.start()
-}
-
-// switchingHead is the head of a 101 response, as the client gets it.
-func switchingHead(resp *http.Response) []byte {
-	head := bytes.NewBufferString("HTTP/1.1 101 Switching Protocols\r\n")
-	// Writing to a buffer cannot fail.
-	_ = resp.Header.Write(head)
-	head.WriteString("\r\n")
-	return head.Bytes()
 }
