@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -41,8 +42,9 @@ type client struct {
 	deadline time.Time     // of reads
 	held     chan struct{} // while a Read holds back an end: closed when the deadline ends it
 
-	over atomic.Bool // the client has ended its sending, or broken
-	cut  atomic.Bool // what it still sends is the rest of a request that has been answered
+	alone bool        // a CONNECT was the last that came, with nothing before or behind it; of whoever reads
+	over  atomic.Bool // the client has ended its sending, or broken
+	cut   atomic.Bool // what it still sends is the rest of a request that has been answered
 }
 
 type clientKey struct{}
@@ -138,6 +140,9 @@ func (c *client) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.alone = isLoneConnect(p[:n])
+	}
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.over.Store(true)
 		if len(p) == 1 && errors.Is(err, io.EOF) {
@@ -147,10 +152,17 @@ func (c *client) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// isLoneConnect tells whether data, as it was read at once, is one CONNECT and nothing else. What it does not recognise
+// it takes for more than that.
+func isLoneConnect(data []byte) bool {
+	end := []byte("\r\n\r\n")
+	return bytes.HasPrefix(data, []byte("CONNECT ")) && bytes.Index(data, end) == len(data)-len(end)
+}
+
 // holdEnd keeps a client's FIN from net/http, which reads one byte ahead while a request is served and would end that.
 // A client that has asked its question may well say that it has no more, and wait for the answer. One that has left says
 // the same; but its system will meet what is sent to it with a reset. So it has left when nothing has been sent for a
-// while.
+// while: a short one if it waits for a tunnel, for there is no question yet.
 func (c *client) holdEnd() error {
 	c.mu.Lock()
 	if isPast(c.deadline) {
@@ -160,7 +172,11 @@ func (c *client) holdEnd() error {
 	held := make(chan struct{})
 	c.held = held
 	c.mu.Unlock()
-	ticker := time.NewTicker(c.limits.ended)
+	patience := c.limits.ended
+	if c.alone {
+		patience = c.limits.left
+	}
+	ticker := time.NewTicker(patience)
 	defer ticker.Stop()
 	for before := c.writes.Load(); ; {
 		select {

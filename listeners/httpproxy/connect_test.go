@@ -289,7 +289,7 @@ func TestOutcomeOf(t *testing.T) {
 }
 
 // A client that leaves while its destination is being looked up ends that: at once when it breaks off, and after a
-// while when it only says that it has nothing more to send.
+// moment when it only says that it has nothing more to send.
 func TestConnectClientLeavesDuringTheDial(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -302,7 +302,7 @@ func TestConnectClientLeavesDuringTheDial(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			asked, ended := make(chan struct{}), make(chan error, 1)
-			f := start(t, fixtureConfig{limits: limits{ended: 50 * time.Millisecond}, resolver: dispatcher.ResolverFunc(
+			f := start(t, fixtureConfig{limits: limits{left: 50 * time.Millisecond}, resolver: dispatcher.ResolverFunc(
 				func(ctx context.Context, _ string) ([]netip.Addr, error) {
 					close(asked)
 					<-ctx.Done()
@@ -318,6 +318,47 @@ func TestConnectClientLeavesDuringTheDial(t *testing.T) {
 			}
 			if class := f.session().class(); class != dispatcher.Canceled {
 				t.Errorf("the record says %q", class)
+			}
+		})
+	}
+}
+
+// A client that has sent something ahead and its FIN waits for an answer to that, and gets it: nobody has left.
+func TestConnectHalfClosedBehindEarlyData(t *testing.T) {
+	t.Parallel()
+	for name, parts := range map[string][]string{
+		"at once":         {"CONNECT origin:%s HTTP/1.1\r\n\r\nGET / HTTP/1.0\r\n\r\n"},
+		"later":           {"CONNECT origin:%s HTTP/1.1\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"},
+		"a head in parts": {"CONNECT origin:%s HTTP/1.1\r\nX: y\r", "\n\r\nGET / HTTP/1.0\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const left = 20 * time.Millisecond
+			ask, found := make(chan struct{}, 1), make(chan struct{})
+			f := start(t, fixtureConfig{limits: limits{left: left}, resolver: dispatcher.ResolverFunc(
+				func(ctx context.Context, _ string) ([]netip.Addr, error) {
+					ask <- struct{}{}
+					select {
+					case <-found:
+						return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				})})
+			o := newOrigin(t, func(p *peer) { p.send(p.whole()) })
+			client := f.client()
+			for n, part := range parts {
+				if n > 0 {
+					time.Sleep(left / 4) // so that it is read apart
+				}
+				client.send(strings.ReplaceAll(part, "%s", o.port))
+			}
+			client.must(client.CloseWrite())
+			<-ask
+			time.Sleep(5 * left)
+			close(found)
+			if got := client.whole(); got != "HTTP/1.1 200 Connection established\r\n\r\nGET / HTTP/1.0\r\n\r\n" {
+				t.Errorf("got %q", got)
 			}
 		})
 	}

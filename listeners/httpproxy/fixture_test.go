@@ -83,6 +83,7 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 	// Times that no test means to reach are longer than a busy machine can take.
 	f.handler.limits = limits{
 		ended:  cmp.Or(c.limits.ended, patience),
+		left:   cmp.Or(c.limits.left, patience),
 		linger: cmp.Or(c.limits.linger, patience),
 	}
 	f.handler.origins = origin.New(origin.Config{

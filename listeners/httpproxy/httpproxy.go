@@ -37,12 +37,14 @@ const (
 type limits struct {
 	// ended is for how long a client that has ended its sending is taken to wait for more of a response.
 	ended time.Duration
+	// left is the same for a client that waits for a tunnel and has sent nothing ahead.
+	left time.Duration
 	// linger is how long what a client still sends is read after the last response to it.
 	linger time.Duration
 }
 
 func defaultLimits() limits {
-	return limits{ended: 30 * time.Second, linger: 500 * time.Millisecond}
+	return limits{ended: 30 * time.Second, left: time.Second, linger: 500 * time.Millisecond}
 }
 
 // Config is what a Handler is made of.
