@@ -31,8 +31,7 @@ type client struct {
 	hijacked bool      // the connection is not net/http's any more
 	handed   bool      // but a tunnel's, which will close it
 	early    []byte    // what the client had sent behind its request when it was hijacked
-
-	owner origin.Owner
+	owner    origin.Owner
 
 	waiting atomic.Bool  // between two requests
 	writes  atomic.Int64 // counts beginnings and ends of writes

@@ -10,7 +10,7 @@ import (
 	"dispatch/listeners/httpproxy/origin"
 )
 
-var errGivenUp = errors.New("the request was given up")
+var errPanicked = errors.New("serving the request panicked; the log has the stack")
 
 // exchange is one plain request of a client with its response.
 type exchange struct {
@@ -40,8 +40,8 @@ func (h *Handler) forward(c *client, w http.ResponseWriter, r *http.Request) {
 	finished := false
 	defer func() {
 		c.exchange = nil
-		if !finished { // a panic is on its way
-			_, _ = x.Finish(errGivenUp)
+		if !finished { // a panic is on its way, which resets the client's connection whatever Finish says
+			_, _ = x.Finish(errPanicked)
 		}
 	}()
 	h.proxy.ServeHTTP(x.w, r)

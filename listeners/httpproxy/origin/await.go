@@ -30,33 +30,15 @@ func (t *Transport) Avoid(which func(*dispatcher.Conn) bool, dead bool) {
 // stillSending is how long after its last progress a request is taken to be on its way.
 const stillSending = 2 * time.Second
 
-func (t *Transport) giveUp(which func(*dispatcher.Conn) bool, awaited func(*link)) {
+func (t *Transport) giveUp(which func(*dispatcher.Conn) bool, end func(*link)) {
 	for _, l := range t.pool.removeIf(which) {
 		t.pool.discard(l)
 	}
 	t.awaited.each(func(l *link) {
 		if which(l.conn) {
-			awaited(l)
+			end(l)
 		}
 	})
-}
-
-// removeIf takes out the idle links whose connections are named.
-func (p *pool) removeIf(which func(*dispatcher.Conn) bool) []*link {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var named []*link
-	for _, links := range p.links {
-		for _, l := range links {
-			if which(l.conn) {
-				named = append(named, l)
-			}
-		}
-	}
-	for _, l := range named {
-		p.remove(l)
-	}
-	return named
 }
 
 const (
@@ -84,7 +66,7 @@ func (a *awaited) add(l *link, repeats, last bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.links[l] = struct{}{}
-	l.awaited, l.doubted, l.repeats, l.last = time.Now(), false, repeats, last
+	l.asked, l.doubted, l.repeats, l.last = time.Now(), false, repeats, last
 	if !a.looking {
 		a.looking = true
 		time.AfterFunc(lookEvery, a.look)
@@ -102,7 +84,7 @@ func (a *awaited) look() {
 	var doubtful []*dispatcher.Conn
 	a.mu.Lock()
 	for l := range a.links {
-		if !l.doubted && time.Since(l.awaited) >= doubtAfter {
+		if !l.doubted && time.Since(l.asked) >= doubtAfter {
 			l.doubted = true
 			doubtful = append(doubtful, l.conn)
 		}

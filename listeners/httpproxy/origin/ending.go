@@ -51,8 +51,8 @@ func (x *Exchange) failed(class dispatcher.Class, err error) *dispatcher.Error {
 	return &dispatcher.Error{Step: dispatcher.StepAnswer, Class: class, Host: x.Request.Host, Err: err}
 }
 
-// drop closes the link; cause says why, nil for no reason but that it cannot be used again.
-func (x *Exchange) drop(cause *dispatcher.Error) {
+// closeLink closes the link; cause says why, nil for no reason but that it cannot be used again.
+func (x *Exchange) closeLink(cause *dispatcher.Error) {
 	l := x.link
 	x.link = nil
 	x.unwatch()
@@ -101,7 +101,7 @@ func (x *Exchange) Finish(sendErr error) (unread bool, err error) {
 		}
 		x.t.pool.put(l)
 	} else {
-		x.drop(cause)
+		x.closeLink(cause)
 	}
 	if cause != nil {
 		x.end(cause)

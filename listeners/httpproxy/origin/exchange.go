@@ -156,7 +156,7 @@ func (x *Exchange) try(l *link, opened int) (again bool, err error) {
 	left := x.In.Context().Err() != nil // as the failure found it
 	cause := x.failed(dispatcher.DestinationBroken, err)
 	again = opened < maxOpened && !left && x.repeatable(err)
-	x.drop(cause)
+	x.closeLink(cause)
 	return again, cause
 }
 

@@ -51,7 +51,7 @@ func connectionOptions(br *bufio.Reader) (values []string, err error) {
 // nextHead peeks at a head, up to its empty line or what the buffer has room for.
 func nextHead(br *bufio.Reader) ([]byte, error) {
 	for n := 1; ; n = br.Buffered() + 1 {
-		if _, err := br.Peek(n); err != nil { // which bufio tells but once
+		if _, err := br.Peek(n); err != nil { // not to be lost: bufio tells of it once
 			if n > 1 && errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
@@ -70,7 +70,7 @@ func nextHead(br *bufio.Reader) ([]byte, error) {
 				return head[:len(head)-len(rest)], nil
 			}
 		}
-		const begin = "HTTP/" // what begins otherwise may never have an empty line
+		const begin = "HTTP/" // what begins otherwise is no head, and may never have an empty line
 		if br.Buffered() == br.Size() || !bytes.HasPrefix(head, []byte(begin[:min(len(begin), len(head))])) {
 			return head, nil
 		}

@@ -34,7 +34,7 @@ type link struct {
 	stage atomic.Int32 // of the response: one of the stages
 
 	// Of the awaited, under their lock.
-	awaited time.Time // since when
+	asked   time.Time // when the request was begun
 	doubted bool      // its line has been, for that
 	repeats bool      // the request may be sent again
 	last    bool      // but has been, as often as it may

@@ -120,7 +120,7 @@ func (p *pool) put(l *link) {
 	}
 }
 
-// any returns the link of some key that has been idle longest: a map's order is as good as another, and needs no list.
+// any returns an idle link: of any key, the one that was used last longest ago. p.mu must be held.
 func (p *pool) any() *link {
 	for _, links := range p.links {
 		return links[0]
@@ -182,19 +182,30 @@ func (p *pool) discard(l *link) {
 	}
 }
 
+// removeIf takes out the idle links whose connections are named.
+func (p *pool) removeIf(which func(*dispatcher.Conn) bool) []*link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var named []*link
+	for _, links := range p.links {
+		for _, l := range links {
+			if which(l.conn) {
+				named = append(named, l)
+			}
+		}
+	}
+	for _, l := range named {
+		p.remove(l)
+	}
+	return named
+}
+
 // close closes all idle links, waits for their watches, and keeps no link any more.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
-	var all []*link
-	for _, links := range p.links {
-		all = append(all, links...)
-	}
-	for _, l := range all {
-		p.remove(l)
-	}
 	p.mu.Unlock()
-	for _, l := range all {
+	for _, l := range p.removeIf(func(*dispatcher.Conn) bool { return true }) {
 		p.discard(l)
 	}
 	p.watches.Wait()
