@@ -66,8 +66,8 @@ func TestPoolReuses(t *testing.T) {
 			client.response(method)
 		}
 		client.end()
-		if n%2 == 1 {
-			time.Sleep(100 * time.Millisecond) // the link is being watched then
+		if n == 3 {
+			time.Sleep(1200 * time.Millisecond) // the idle links have been looked at
 		}
 	}
 	records := f.sessions(12)
@@ -113,7 +113,6 @@ func TestPoolKeepsLoggedOnConnectionsApart(t *testing.T) {
 		asks(alice, scheme+" alice", "Authorization: "+scheme+" alice")
 		asks(alice, scheme+" alice")
 		asks(bob, "nobody")
-		time.Sleep(100 * time.Millisecond)
 		asks(alice, scheme+" alice")
 		asks(bob, scheme+" bob", "Authorization: "+scheme+" bob")
 		asks(alice, scheme+" alice")

@@ -31,7 +31,7 @@ func (t *Transport) Avoid(which func(*dispatcher.Conn) bool, dead bool) {
 const stillSending = 2 * time.Second
 
 func (t *Transport) giveUp(which func(*dispatcher.Conn) bool, end func(*link)) {
-	for _, l := range t.pool.removeIf(which) {
+	for _, l := range t.pool.removeIf(func(l *link) bool { return which(l.conn) }) {
 		t.pool.discard(l)
 	}
 	t.awaited.each(func(l *link) {

@@ -183,24 +183,20 @@ func (f *fixture) link(line *uplink.Uplink) *link {
 	return &link{conn: conn, key: keyOf(line, &req), buffers: &f.transport.buffers}
 }
 
-// idle is the number of idle links, and of those of them that are watched.
-func (f *fixture) idle() (all, watched int) {
+// idle is the number of idle links.
+func (f *fixture) idle() int {
 	f.t.Helper()
 	p := f.transport.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	all := 0
 	for _, links := range p.links {
-		for _, l := range links {
-			all++
-			if l.watching {
-				watched++
-			}
-		}
+		all += len(links)
 	}
 	if all != p.count {
 		f.t.Errorf("%d links, counted as %d", all, p.count)
 	}
-	return all, watched
+	return all
 }
 
 func (f *fixture) eventually(what string, ok func() bool) {

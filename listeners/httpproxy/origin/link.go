@@ -39,12 +39,7 @@ type link struct {
 	repeats bool      // the request may be sent again
 	last    bool      // but has been, as often as it may
 
-	// Of the pool, under its lock.
-	idle     bool
-	since    time.Time // when it became idle
-	timer    *time.Timer
-	watching bool      // the watch reads from it
-	watched  chan bool // what a watch that was called off says: the link is alive
+	since time.Time // when it became idle; of the pool, under its lock
 }
 
 // The stages of a response. Who takes the link from one to the next, its reader or who gives it up, has decided for both.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,9 +17,9 @@ const (
 	// idleTimeout is how long a link is kept without a request: longer than a page's reader takes to click on, and
 	// shorter than home routers remember a flow. Most servers are the first to close.
 	idleTimeout = 75 * time.Second
-	// watchAfter is when a link that became idle begins to be watched for the server's closing it. Requests that
-	// follow each other faster do not pay for the watch.
-	watchAfter = 50 * time.Millisecond
+	// lookAtIdleEvery is how soon a link is closed that its server has closed. Until then it is of no use to anybody, and
+	// not used, but holds a descriptor.
+	lookAtIdleEvery = time.Second
 	// maxIdlePerKey is as many as the greediest clients use at once for one host: download managers 16, browsers 6.
 	maxIdlePerKey = 16
 	// maxIdle bounds the descriptors that are held for requests that may never come.
@@ -46,14 +45,14 @@ func ownKeyOf(o *Owner, req *dispatcher.Request) key {
 
 // pool keeps the idle links. A link is in it only while no request uses it.
 type pool struct {
-	log     *slog.Logger
-	limit   int // maxIdle
-	watches sync.WaitGroup
+	log   *slog.Logger
+	limit int // maxIdle
 
-	mu     sync.Mutex
-	links  map[key][]*link // the one used last is last
-	count  int
-	closed bool
+	mu      sync.Mutex
+	links   map[key][]*link // the one used last is last
+	count   int
+	looking bool // the timer runs
+	closed  bool
 }
 
 func newPool(log *slog.Logger) *pool {
@@ -71,24 +70,13 @@ func (p *pool) take(k key, limit time.Duration) *link {
 		}
 		l := idle[len(idle)-1]
 		p.remove(l)
-		watching := l.watching
 		p.mu.Unlock()
 		// Whatever the server has said unasked would be taken for the response to the next request, whosever that is.
-		if (!watching || p.callOff(l)) && l.conn.Quiet() {
+		if l.conn.Quiet() {
 			return l
 		}
 		p.discard(l)
 	}
-}
-
-// callOff ends the watch and tells whether the link is alive.
-func (p *pool) callOff(l *link) bool {
-	if err := l.conn.SetReadDeadline(longAgo()); err != nil {
-		return false
-	}
-	alive := <-l.watched
-	l.watching = false
-	return alive && l.conn.SetReadDeadline(time.Time{}) == nil
 }
 
 // put keeps a link for the next request, or closes it when there are enough.
@@ -107,12 +95,10 @@ func (p *pool) put(l *link) {
 	}
 	p.links[l.key] = append(p.links[l.key], l)
 	p.count++
-	l.idle, l.since = true, time.Now()
-	if l.timer == nil {
-		l.watched = make(chan bool, 1)
-		l.timer = time.AfterFunc(watchAfter, func() { p.watch(l) })
-	} else {
-		l.timer.Reset(watchAfter)
+	l.since = time.Now()
+	if !p.looking {
+		p.looking = true
+		time.AfterFunc(lookAtIdleEvery, p.look)
 	}
 	p.mu.Unlock()
 	if evicted != nil {
@@ -138,41 +124,20 @@ func (p *pool) remove(l *link) {
 		p.links[l.key] = links
 	}
 	p.count--
-	l.idle = false
-	l.timer.Stop()
 }
 
-// watch waits for the server to close an idle link, or for it to have been idle too long. A server that says
-// something without having been asked is not waited for either: that would be taken for the next request's response.
-func (p *pool) watch(l *link) {
-	p.mu.Lock()
-	// The timer may have fired just before a request took the link, and may be late even for the next idling.
-	if !l.idle || l.watching {
-		p.mu.Unlock()
-		return
-	}
-	l.watching = true
-	p.watches.Add(1)
-	defer p.watches.Done()
-	err := l.conn.SetReadDeadline(l.since.Add(idleTimeout)) // within the lock, for callOff sets another
-	p.mu.Unlock()
-
-	n := 0
-	if err == nil {
-		var unasked [1]byte
-		n, err = l.conn.Read(unasked[:])
-	}
-	p.mu.Lock()
-	ours := l.idle
-	if ours {
-		p.remove(l)
-	}
-	p.mu.Unlock()
-	if ours {
+// look closes the links that are of no more use: their server has closed them, or said something unasked, or they have
+// been idle too long. One timer serves them all, while there are any.
+func (p *pool) look() {
+	useless := p.removeIf(func(l *link) bool { return time.Since(l.since) > idleTimeout || !l.conn.Quiet() })
+	for _, l := range useless {
 		p.discard(l)
-		return
 	}
-	l.watched <- n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.looking = p.count > 0; p.looking {
+		time.AfterFunc(lookAtIdleEvery, p.look)
+	}
 }
 
 // discard closes a link that is of no more use.
@@ -182,31 +147,30 @@ func (p *pool) discard(l *link) {
 	}
 }
 
-// removeIf takes out the idle links whose connections are named.
-func (p *pool) removeIf(which func(*dispatcher.Conn) bool) []*link {
+// removeIf takes out some of the idle links.
+func (p *pool) removeIf(which func(*link) bool) []*link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var named []*link
+	var some []*link
 	for _, links := range p.links {
 		for _, l := range links {
-			if which(l.conn) {
-				named = append(named, l)
+			if which(l) {
+				some = append(some, l)
 			}
 		}
 	}
-	for _, l := range named {
+	for _, l := range some {
 		p.remove(l)
 	}
-	return named
+	return some
 }
 
-// close closes all idle links, waits for their watches, and keeps no link any more.
+// close closes all idle links, and keeps no link any more.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	for _, l := range p.removeIf(func(*dispatcher.Conn) bool { return true }) {
+	for _, l := range p.removeIf(func(*link) bool { return true }) {
 		p.discard(l)
 	}
-	p.watches.Wait()
 }

@@ -29,9 +29,11 @@ func TestPoolNotices(t *testing.T) {
 					t.Errorf("got %q", got)
 				}
 				<-done
-				f.eventually("a link is watched", func() bool { _, watched := f.idle(); return watched == 1 })
+				if n := f.idle(); n != 1 {
+					t.Errorf("%d idle links, want 1", n)
+				}
 				does(p)
-				f.eventually("no link is left", func() bool { all, _ := f.idle(); return all == 0 })
+				f.eventually("no link is left", func() bool { return f.idle() == 0 })
 			}
 		})
 	}
@@ -55,11 +57,11 @@ func TestPoolBounds(t *testing.T) {
 		p.send(ok(""))
 	}
 	clients.Wait()
-	if all, _ := f.idle(); all != maxIdlePerKey {
+	if all := f.idle(); all != maxIdlePerKey {
 		t.Errorf("%d idle links, want %d", all, maxIdlePerKey)
 	}
 	f.transport.Close()
-	if all, _ := f.idle(); all != 0 {
+	if all := f.idle(); all != 0 {
 		t.Errorf("%d idle links after the end", all)
 	}
 }
