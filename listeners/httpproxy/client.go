@@ -75,17 +75,20 @@ func (h *Handler) welcome(ctx context.Context, conn *listeners.Conn) (*client, b
 		c.cancel()
 		return nil, false
 	}
-	h.clients[c] = struct{}{}
+	h.conns[conn] = c.cancel
 	h.running.Add(1)
 	return c, true
 }
 
-// forget is called once a client, when nothing of its connection runs any more.
-func (h *Handler) forget(c *client) {
-	c.cancel()
+// forget is called once for each connection, when nothing of it runs any more.
+func (h *Handler) forget(conn *listeners.Conn) {
 	h.mu.Lock()
-	delete(h.clients, c)
+	cancel := h.conns[conn]
+	delete(h.conns, conn)
 	h.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
 	h.running.Done()
 }
 
@@ -94,23 +97,14 @@ func (h *Handler) handOver(c *client) {
 	c.cancel()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.clients, c)
-	h.tunnels[c.Conn] = struct{}{}
-}
-
-// forgetTunnel is called at the end of a tunnel.
-func (h *Handler) forgetTunnel(conn *listeners.Conn) {
-	h.mu.Lock()
-	delete(h.tunnels, conn)
-	h.mu.Unlock()
-	h.running.Done()
+	h.conns[c.Conn] = nil
 }
 
 // leave closes a hijacked connection that became no tunnel.
 func (h *Handler) leave(c *client) {
 	if c.hijacked && !c.handed {
 		h.logClose(c.Close())
-		h.forget(c)
+		h.forget(c.Conn)
 	}
 }
 
@@ -128,7 +122,7 @@ func (h *Handler) stateChanged(conn net.Conn, state http.ConnState) {
 			c.Idle(true)
 		}
 	case http.StateClosed:
-		h.forget(c)
+		h.forget(c.Conn)
 	case http.StateNew, http.StateHijacked: // a hijacked one is forgotten by its tunnel
 	}
 }

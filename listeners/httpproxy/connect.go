@@ -105,7 +105,7 @@ func (t *tunnel) start() {
 	c.handed = true
 	h.handOver(c)
 	conn.Tunnel(dst, early, func(err error) {
-		defer h.forgetTunnel(conn)
+		defer h.forget(conn)
 		if err != nil {
 			h.log.Debug("HTTP tunnel ended with an error", "client", conn.Client().String(), "error", err)
 		}

@@ -196,7 +196,7 @@ func (r record) class() dispatcher.Class { return dispatcher.Class(r.attrs["clas
 func (f *fixture) clients() int {
 	f.handler.mu.Lock()
 	defer f.handler.mu.Unlock()
-	return len(f.handler.clients)
+	return len(f.handler.conns)
 }
 
 func (f *fixture) eventually(what string, ok func() bool) {

@@ -71,10 +71,9 @@ type Handler struct {
 	limits     limits
 	running    sync.WaitGroup // the accept loop, and every connection until nothing of it runs any more
 
-	mu      sync.Mutex
-	ended   bool
-	clients map[*client]struct{}
-	tunnels map[*listeners.Conn]struct{}
+	mu    sync.Mutex
+	ended bool
+	conns map[*listeners.Conn]context.CancelFunc // of the clients' requests; nil for a tunnel, which has none
 }
 
 var _ listeners.Handler = (*Handler)(nil)
@@ -88,8 +87,7 @@ func New(c Config) *Handler {
 		arrivals:   make(chan *client),
 		closed:     make(chan struct{}),
 		limits:     defaultLimits(),
-		clients:    make(map[*client]struct{}),
-		tunnels:    make(map[*listeners.Conn]struct{}),
+		conns:      make(map[*listeners.Conn]context.CancelFunc),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -163,7 +161,7 @@ func (h *Handler) ServeConn(ctx context.Context, conn *listeners.Conn) {
 	case h.arrivals <- c:
 	case <-h.closed:
 		h.logClose(conn.Close())
-		h.forget(c)
+		h.forget(conn)
 	}
 }
 
@@ -215,12 +213,11 @@ func (h *Handler) Close() error {
 	}
 	h.ended = true
 	close(h.closed)
-	for c := range h.clients {
-		h.logClose(c.Abort())
-		c.cancel() // after the reset: whoever sees it first may end the connection as if all were said
-	}
-	for conn := range h.tunnels {
+	for conn, cancel := range h.conns {
 		h.logClose(conn.Abort())
+		if cancel != nil {
+			cancel() // after the reset: whoever sees it first may end the connection as if all were said
+		}
 	}
 	h.mu.Unlock()
 	err := h.server.Close()
