@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -423,13 +422,4 @@ func wantReset(t testing.TB, err error) {
 	if err == nil || !isReset(err) {
 		t.Errorf("the connection ended with %v, want a reset", err)
 	}
-}
-
-func portOf(t testing.TB, o originServer) uint16 {
-	t.Helper()
-	n, err := strconv.ParseUint(o.port, 10, 16)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uint16(n)
 }
