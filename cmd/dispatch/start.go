@@ -49,6 +49,10 @@ func (c *startCommand) Run(ctx context.Context, cli *commands, to terminal) (err
 	if err != nil {
 		return err
 	}
+	lines, err := gateway.ChooseLines(settings.Uplinks)
+	if err != nil {
+		return ofLines(err)
+	}
 	log, err := openLog(to, cli.Debug, c.LogFile, level)
 	if err != nil {
 		return err
@@ -59,9 +63,9 @@ func (c *startCommand) Run(ctx context.Context, cli *commands, to terminal) (err
 	notifySignals(end, snapshot)
 	defer signal.Stop(end)
 	defer signal.Stop(snapshot)
-	g, err := gateway.New(settings, log.logger)
+	g, err := gateway.New(settings, lines, log.logger)
 	if err != nil {
-		return ofLines(err)
+		return err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
 	if err := g.Start(ctx); err != nil {

@@ -25,6 +25,9 @@ func (m *Monitor) Kernel(view *uplink.View) {
 func (m *Monitor) kernel(view *uplink.View) (after []func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.view != nil && view.Generation < m.view.Generation {
+		return nil // somebody else has told what came later
+	}
 	m.view = view
 	uplinks := make([]*uplink.Uplink, len(view.Lines))
 	for n := range view.Lines {

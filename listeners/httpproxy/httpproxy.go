@@ -199,6 +199,9 @@ func (h *Handler) survive(c *client) {
 // Drop is origin.Transport's.
 func (h *Handler) Drop(which func(*dispatcher.Conn) bool) { h.origins.Drop(which) }
 
+// CloseIdle is origin.Transport's.
+func (h *Handler) CloseIdle(which func(*dispatcher.Conn) bool) { h.origins.CloseIdle(which) }
+
 // Avoid is origin.Transport's.
 func (h *Handler) Avoid(which func(*dispatcher.Conn) bool, dead bool) { h.origins.Avoid(which, dead) }
 

@@ -30,10 +30,15 @@ func (t *Transport) Avoid(which func(*dispatcher.Conn) bool, dead bool) {
 // stillSending is how long after its last progress a request is taken to be on its way.
 const stillSending = 2 * time.Second
 
-func (t *Transport) giveUp(which func(*dispatcher.Conn) bool, end func(*link)) {
+// CloseIdle closes the connections that are kept for further requests: for those of a line that is none any more.
+func (t *Transport) CloseIdle(which func(*dispatcher.Conn) bool) {
 	for _, l := range t.pool.removeIf(func(l *link) bool { return which(l.conn) }) {
 		t.pool.discard(l)
 	}
+}
+
+func (t *Transport) giveUp(which func(*dispatcher.Conn) bool, end func(*link)) {
+	t.CloseIdle(which)
 	t.awaited.each(func(l *link) {
 		if which(l.conn) {
 			end(l)

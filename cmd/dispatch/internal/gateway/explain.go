@@ -39,14 +39,14 @@ type Hop struct {
 
 // Explain tells which way a connection would take. It asks for the host's addresses, and connects to nothing else. Where no
 // line reaches the host, the error wraps dispatcher.ErrNoUplink, and the Explanation has all but hops. Other errors are
-// those of New and of Dispatcher.Route.
+// those of ChooseLines and of Dispatcher.Route.
 func Explain(ctx context.Context, q Question) (e Explanation, err error) {
 	if len(q.Uplinks) == 0 && len(q.Status.Lines) > 0 {
 		if q.Uplinks, e.Gone, err = q.Status.specs(); err != nil {
 			return Explanation{}, err
 		}
 	}
-	lines, err := chooseLines(q.Uplinks)
+	lines, err := ChooseLines(q.Uplinks)
 	if err != nil {
 		return Explanation{}, err
 	}

@@ -40,13 +40,9 @@ type Gateway struct {
 	unfollow  func() // nil before Start has come so far
 }
 
-// New makes a gateway, each part from those made before it. It listens on nothing yet. An uplink that the machine does not
-// have is an error that wraps uplink.ErrNoMatch. The caller closes what it gets.
-func New(c config.Config, log *slog.Logger) (*Gateway, error) {
-	lines, err := chooseLines(c.Uplinks)
-	if err != nil {
-		return nil, err
-	}
+// New makes a gateway over lines, each part from those made before it. It listens on nothing yet. The caller closes what it
+// gets.
+func New(c config.Config, lines *uplink.Fleet, log *slog.Logger) (*Gateway, error) {
 	monitor := health.New(health.Config{Uplinks: lines.Uplinks(), Logger: log})
 	names, err := newResolver(c.DNS, lines, monitor.Bands, log)
 	if err != nil {

@@ -16,13 +16,13 @@ import (
 	"dispatch/testdata/world"
 )
 
-func TestNewNeedsItsLines(t *testing.T) {
+func TestChooseLinesNeedsThem(t *testing.T) {
 	netlab.New(t, netlab.Config{})
 	spec, err := uplink.ParseSpec("nothing0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(config.Config{Uplinks: []uplink.Spec{spec}}, slog.New(slog.DiscardHandler)); !errors.Is(err, uplink.ErrNoMatch) {
+	if _, err := ChooseLines([]uplink.Spec{spec}); !errors.Is(err, uplink.ErrNoMatch) {
 		t.Error(err)
 	}
 }
@@ -35,9 +35,13 @@ func TestStartListensOnAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := func(l net.Listener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPort() }
+	lines, err := ChooseLines(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	g, err := New(config.Config{
 		SOCKS: []netip.AddrPort{addr(free)}, HTTP: []netip.AddrPort{addr(busy)}, HandshakeTimeout: time.Second,
-	}, slog.New(slog.DiscardHandler))
+	}, lines, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

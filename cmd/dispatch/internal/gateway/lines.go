@@ -7,8 +7,9 @@ import (
 	"dispatch/dispatcher/uplink"
 )
 
-// chooseLines makes the uplinks the user named, or, for none, the automatic choice.
-func chooseLines(specs []uplink.Spec) (*uplink.Fleet, error) {
+// ChooseLines makes the uplinks the user named, or, for none, the automatic choice. An uplink that the machine does not have
+// is an error that wraps uplink.ErrNoMatch.
+func ChooseLines(specs []uplink.Spec) (*uplink.Fleet, error) {
 	table := new(machine.Table)
 	if len(specs) > 0 {
 		return uplink.NewFleet(table, specs)

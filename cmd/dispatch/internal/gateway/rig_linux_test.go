@@ -36,7 +36,11 @@ func begin(t *testing.T, lab *netlab.Lab, first int, flags config.Flags) *runnin
 		t.Fatal(err)
 	}
 	r := &running{log: &records{changed: make(chan struct{})}, lab: lab, first: first}
-	if r.Gateway, err = New(c, slog.New(slog.NewJSONHandler(r.log, nil))); err != nil {
+	lines, err := ChooseLines(c.Uplinks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Gateway, err = New(c, lines, slog.New(slog.NewJSONHandler(r.log, nil))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
