@@ -30,6 +30,7 @@ var (
 		Readdress(i int, prefix netip.Prefix)
 		TemporaryAddr(i int, from netip.Prefix) netip.Addr
 		SetPortRange(lo, hi uint16)
+		WatchStrays(t testing.TB) func() []string
 	} = (*Lab)(nil)
 	_ interface {
 		Do(fn func() error) error

@@ -38,6 +38,7 @@ func (*Lab) Plug(int)                                          {}
 func (*Lab) Silence(int, bool)                                 {}
 func (*Lab) SilenceAll(int, bool)                              {}
 func (*Lab) SetRate(int, uint64)                               {}
+func (*Lab) WatchStrays(testing.TB) func() []string            { return nil }
 func (*Lab) SetDefault4(int, bool)                             {}
 func (*Lab) SetDefault6(int, bool)                             {}
 func (*Lab) AddAddr(int, Addr)                                 {}
