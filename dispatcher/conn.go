@@ -20,6 +20,7 @@ type Conn struct {
 	stream      Stream
 	uplink      *uplink.Uplink
 	destination netip.AddrPort
+	told        *uplink.View // the dispatcher's when it began to connect, or later
 	serving     atomic.Pointer[Session]
 	owned       *Session // ended by Close; nil when sessions are the caller's
 	relaying    atomic.Pointer[relay.Relay]
@@ -35,6 +36,7 @@ func (c *Conn) Family() uplink.Family { return uplink.FamilyOf(c.destination.Add
 func (c *Conn) Serve(s *Session) {
 	s.carriedBy(c)
 	c.serving.Store(s)
+	c.resetIfStranded(s.d.told.Load())
 }
 
 // Relay begins to copy between the client and the destination and returns. When both directions have ended it closes

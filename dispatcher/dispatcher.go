@@ -6,6 +6,7 @@ package dispatcher
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"dispatch/dispatcher/balance"
@@ -54,6 +55,7 @@ type Dispatcher struct {
 	ledger   ledger
 	warnings warnings
 	setbacks setbacks
+	told     atomic.Pointer[uplink.View] // what ResetStranded was last called with; nil before
 	relays   *relay.Engine
 }
 

@@ -18,6 +18,7 @@ type race struct {
 	cancel  context.CancelCauseFunc
 	request *Request
 	session *Session
+	told    *uplink.View // the dispatcher's when it began
 	rivals  sync.WaitGroup
 
 	began time.Time
@@ -171,7 +172,7 @@ func (r *race) settle(p pair, stream Stream, err error, took time.Duration) {
 	switch {
 	case err == nil && !late:
 		r.over = true
-		r.winner, r.won = &Conn{stream: stream, uplink: p.uplink, destination: p.destination}, p.place
+		r.winner, r.won = &Conn{stream: stream, uplink: p.uplink, destination: p.destination, told: r.told}, p.place
 	case err != nil && !late:
 		r.note(fmt.Errorf("%s through %s: %w", p.destination, lineName(p.uplink), err))
 		if r.worst == uplink.NoFailure || telling(class) > telling(r.worst) {

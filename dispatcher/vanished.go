@@ -16,12 +16,24 @@ func (c *Conn) Stranded(now *uplink.View) bool {
 // ResetStranded resets the sessions whose connections are Stranded, so that their applications connect anew at once: the
 // kernel would leave them to wait for many minutes. It returns how many there were.
 func (d *Dispatcher) ResetStranded(now *uplink.View) int {
+	d.told.Store(now) // before the look at the sessions, for Serve looks in the other order
 	return d.reset(func(c *Conn) bool { return c.Stranded(now) })
 }
 
 // ResetLine resets the sessions that a line carries, and returns how many there were: for one that is no line any more.
 func (d *Dispatcher) ResetLine(u *uplink.Uplink) int {
 	return d.reset(func(c *Conn) bool { return c.uplink == u })
+}
+
+// resetIfStranded resets a connection that was not its session's yet when ResetStranded looked for those it concerns.
+func (c *Conn) resetIfStranded(told *uplink.View) {
+	if told == c.told {
+		return
+	}
+	c.told = told
+	if c.Stranded(told) {
+		_ = c.Reset() // whoever uses it is told
+	}
 }
 
 // ResetAll resets all sessions' connections, so that nothing waits for their destinations any more.
