@@ -67,6 +67,34 @@ func TestBrokenResponsesLookBroken(t *testing.T) {
 	}
 }
 
+// A reset that the sending of the request's body is told of, and no reader any more, is no end of a response either.
+func TestResetToldToTheSenderLooksBroken(t *testing.T) {
+	t.Parallel()
+	f := start(t, fixtureConfig{})
+	reset := make(chan struct{})
+	o := newOrigin(t, func(p *peer) {
+		p.head()
+		p.send("HTTP/1.0 200 OK\r\n\r\n")
+		// More than fits in on the way to a client that does not read: the gateway cannot be reading when the reset comes.
+		p.must(p.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)))
+		_, _ = p.Write(make([]byte, 64<<20))
+		p.reset()
+		close(reset)
+	})
+	client := f.client()
+	client.send("POST " + o.url() + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nbegin")
+	<-reset
+	for range 3 {
+		client.send("more")
+		time.Sleep(20 * time.Millisecond)
+	}
+	_, err := client.rest()
+	wantReset(t, err)
+	if class := f.session().class(); class != dispatcher.DestinationBroken {
+		t.Errorf("the record says %q", class)
+	}
+}
+
 // Malformed chunks and trailers are no clean ends either.
 func TestMalformedResponseBodiesLookBroken(t *testing.T) {
 	t.Parallel()

@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"dispatch/dispatcher"
+	"dispatch/dispatcher/uplink"
 )
 
 var (
 	errClientLeft = errors.New("the client left")
 	errGivenUp    = errors.New("the request was given up")
+	errReset      = errors.New("the response was cut off by a reset")
 	errNotRead    = errors.New("the response was not read to its end")
 )
 
@@ -70,6 +72,14 @@ func (x *Exchange) closeLink(cause *dispatcher.Error) {
 	x.t.pool.discard(l)
 }
 
+// endedByReset tells whether what looks like the end of a response that only its connection's end delimits was a reset.
+// A kernel tells of a reset once: where the sending of the request was told, reading finds an end, as after a FIN. Linux
+// tells that of a reset which came behind a FIN by another error. The sender has ended.
+func (x *Exchange) endedByReset() bool {
+	toEnd := x.resp.ContentLength < 0 && len(x.resp.TransferEncoding) == 0
+	return toEnd && uplink.FailureOf(x.link.writeErr) == uplink.Reset
+}
+
 // Finish ends the exchange and its session; sendErr is why the client did not get the response, as far as the caller
 // knows. An error says that the response was not handed on whole: the client's connection is to be reset then, for a
 // part would look like all. What is unread of the request is to be kept from being taken for the next one.
@@ -93,6 +103,9 @@ func (x *Exchange) Finish(sendErr error) (unread bool, err error) {
 		_ = x.Client.FlushError()
 		x.body.stop(x.link, grace)
 		unread = !x.body.sentWhole()
+	}
+	if cause == nil && x.endedByReset() {
+		cause = x.failed(dispatcher.DestinationBroken, errReset)
 	}
 	if l := x.link; cause == nil && !unread && x.session != nil && !x.closes && l.br.Buffered() == 0 && x.unwatch() {
 		l.end()

@@ -27,6 +27,7 @@ type link struct {
 	reused   bool   // it has carried a request before
 	received bool   // something of a response
 	written  int64  // bytes, since the request began
+	writeErr error  // what a write failed with; net/http wraps it so that it cannot be told any more
 	head     int64  // bytes that may still be read; negative: the head has been read, and the body has no bound
 	client   Client // flushed before a read that may have to wait; nil: nobody
 
@@ -62,7 +63,7 @@ func (l *link) giveUp(unheard bool) {
 // begin readies the link for a request.
 func (l *link) begin() {
 	l.stage.Store(silent)
-	l.received, l.written, l.head = false, 0, maxResponseHead
+	l.received, l.written, l.writeErr, l.head = false, 0, nil, maxResponseHead
 	l.br, _ = l.buffers.readers.Get().(*bufio.Reader)
 	l.br.Reset(l)
 	l.bw, _ = l.buffers.writers.Get().(*bufio.Writer)
@@ -113,6 +114,9 @@ func (l *link) Write(p []byte) (int, error) {
 	l.written += int64(n)
 	if n > 0 {
 		l.sent.Store(time.Now().UnixNano())
+	}
+	if err != nil {
+		l.writeErr = err
 	}
 	return n, err
 }
