@@ -36,7 +36,7 @@ func (c *Conn) Family() uplink.Family { return uplink.FamilyOf(c.destination.Add
 func (c *Conn) Serve(s *Session) {
 	s.carriedBy(c)
 	c.serving.Store(s)
-	c.resetIfStranded(s.d.told.Load())
+	c.resetIfLate(s.d.told.Load())
 }
 
 // Relay begins to copy between the client and the destination and returns. When both directions have ended it closes

@@ -158,6 +158,20 @@ func TestRemovedLineKeepsItsSessions(t *testing.T) {
 	if _, err := conns["wan2"].Write([]byte("still here")); err != nil {
 		t.Errorf("the other line's session: %v", err)
 	}
+	// So is one that was being made when the line's were reset.
+	late := &Conn{stream: conns["wan2"].stream, uplink: gone}
+	s := d.Begin(Request{Host: "late"})
+	late.Serve(s)
+	if _, err := late.Write([]byte("?")); err == nil {
+		t.Error("a session that came late to a line that has ended goes on")
+	}
+	s.End(nil)
+	if _, err := d.fleet.Apply([]uplink.Spec{{Name: "wan2", Weight: 1}, {Name: "wan1", Weight: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if gone.Ended() || d.fleet.Uplinks()[1] != gone {
+		t.Error("a line that has come back is over, or another one")
+	}
 	if names := func() (names []string) {
 		for _, a := range d.Snapshot().Uplinks {
 			names = append(names, a.Name)

@@ -20,18 +20,21 @@ func (d *Dispatcher) ResetStranded(now *uplink.View) int {
 	return d.reset(func(c *Conn) bool { return c.Stranded(now) })
 }
 
-// ResetLine resets the sessions that a line carries, and returns how many there were: for one that is no line any more.
+// ResetLine resets the sessions that a removed line carries, and those that are about to be; it returns how many there were.
 func (d *Dispatcher) ResetLine(u *uplink.Uplink) int {
+	u.End() // before the look at the sessions, for Serve looks in the other order
 	return d.reset(func(c *Conn) bool { return c.uplink == u })
 }
 
-// resetIfStranded resets a connection that was not its session's yet when ResetStranded looked for those it concerns.
-func (c *Conn) resetIfStranded(told *uplink.View) {
-	if told == c.told {
-		return
+// resetIfLate resets a connection that was not its session's yet when ResetStranded or ResetLine looked for those that they
+// concern.
+func (c *Conn) resetIfLate(told *uplink.View) {
+	over := c.uplink != nil && c.uplink.Ended()
+	if told != c.told {
+		c.told = told
+		over = over || c.Stranded(told)
 	}
-	c.told = told
-	if c.Stranded(told) {
+	if over {
 		_ = c.Reset() // whoever uses it is told
 	}
 }

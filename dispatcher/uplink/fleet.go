@@ -26,6 +26,7 @@ type Uplink struct {
 	held  atomic.Int64
 
 	connecting atomic.Int64
+	ended      atomic.Bool
 }
 
 // ID is its place in its fleet.
@@ -42,6 +43,13 @@ func (u *Uplink) Release() { u.held.Add(-1) }
 
 // Sessions is how many hold the uplink.
 func (u *Uplink) Sessions() int { return int(u.held.Load()) }
+
+// End says that no session is to go on through the uplink: for one that is removed from its fleet. It is over when the
+// uplink comes back.
+func (u *Uplink) End() { u.ended.Store(true) }
+
+// Ended tells whether End was called.
+func (u *Uplink) Ended() bool { return u.ended.Load() }
 
 // Connecting is how many attempts to connect by TCP are under way.
 func (u *Uplink) Connecting() int { return int(u.connecting.Load()) }
@@ -124,7 +132,9 @@ func (f *Fleet) Apply(specs []Spec) (Change, error) {
 		case !known && find(interfaces, spec) == nil:
 			return Change{}, fmt.Errorf("uplink %q %w; it has %s", spec, ErrNoMatch, describe(interfaces))
 		case !known:
-			if m.uplink = f.leaving(spec.String()); m.uplink == nil {
+			if m.uplink = f.leaving(spec.String()); m.uplink != nil {
+				m.uplink.ended.Store(false)
+			} else {
 				m.uplink = &Uplink{name: spec.String(), fleet: f}
 			}
 			change.Added = append(change.Added, m.uplink)
