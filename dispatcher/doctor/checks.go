@@ -101,17 +101,12 @@ func (e *examination) explainLostAddress(l *line) {
 		i := &e.interfaces[n]
 		for _, a := range i.Addresses {
 			if a.Prefix.Masked().Contains(l.spec.Addr) && !a.Prefix.IsSingleIP() && a.Prefix.Bits() > 0 {
-				l.fail(CheckSource, machine.FamilyOf(l.spec.Addr), e.restoreAddress(i, l.spec.Addr),
+				l.fail(CheckSource, machine.FamilyOf(l.spec.Addr), nil,
 					"no interface has the address %s now; %s, on the same network, has %s: naming the uplink %s follows such changes",
 					l.spec.Addr, i.Name, a.Prefix.Addr(), i.Name)
 				return
 			}
 		}
-	}
-	if i, commands := e.formerOwner(l.spec.Addr); i != nil {
-		l.fail(CheckSource, machine.FamilyOf(l.spec.Addr), commands,
-			"no interface has the address %s now; %s had it; naming the uplink %s follows its changes", l.spec.Addr, i.Name, i.Name)
-		return
 	}
 	l.fail(CheckSource, machine.FamilyOf(l.spec.Addr), nil,
 		"no interface has the address %s now; name the interface instead, which follows address changes: one of %s", l.spec.Addr, e.names())

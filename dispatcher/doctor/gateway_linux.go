@@ -20,9 +20,9 @@ type gateway struct {
 	origin string     // who says so
 }
 
-// findGateway looks for the line's router: in the routes that its sockets find, in those they do not, in what its DHCP
-// client noted down, and among its neighbours. What this program has installed itself comes last.
-func (k *kernel) findGateway(leases leases, interfaces []machine.Interface, l *line, f machine.Family) (gateway, bool) {
+// findGateway looks for the line's router: in the routes that its sockets find, in those they do not, and among its
+// neighbours. What this program has installed itself comes last.
+func (k *kernel) findGateway(interfaces []machine.Interface, l *line, f machine.Family) (gateway, bool) {
 	var ours gateway
 	var ways []gateway
 	found := k.bound(far(f)[0], l.source[f], l.iface.Index)
@@ -50,11 +50,6 @@ func (k *kernel) findGateway(leases leases, interfaces []machine.Interface, l *l
 	}
 	if l.alone() {
 		return gateway{origin: "it has but one other end, which needs no router's address"}, true
-	}
-	if f == machine.IPv4 {
-		if lease, ok := leases.of(l.Interface, l.iface.Index); ok && l.adjoins(f, lease.router) {
-			return gateway{addr: lease.router, origin: lease.origin}, true
-		}
 	}
 	if addr, ok := k.routerAmong(l, f); ok {
 		return gateway{addr: addr, origin: "the neighbour table"}, true

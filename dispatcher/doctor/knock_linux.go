@@ -3,12 +3,10 @@ package doctor
 import (
 	"context"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
@@ -81,7 +79,10 @@ func (e *examination) examineGateway(ctx context.Context, l *line, f machine.Fam
 			l.warn(CheckGateway, f, nil, "the gateway %s did not answer when it was last asked", r.Gateway)
 		}
 	case state == netlink.NUD_FAILED:
-		return func() { e.explainDeadGateway(l, f, r) }
+		return func() {
+			l.broken[f] = true
+			l.fail(CheckGateway, f, nil, "the gateway %s does not answer: look whether it is switched on and this is its network, or restart it", r.Gateway)
+		}
 	case state&(netlink.NUD_REACHABLE|netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0:
 		return func() { l.pass(CheckGateway, f, "the gateway %s answers", r.Gateway) }
 	case e.GatewayTimeout < 0:
@@ -158,24 +159,4 @@ func (k *kernel) neighbourState(l *line, addr netip.Addr) int {
 		}
 	}
 	return netlink.NUD_NONE
-}
-
-// explainDeadGateway looks whether the lease names another router than the route does.
-func (e *examination) explainDeadGateway(l *line, f machine.Family, r machine.DefaultRoute) {
-	l.broken[f] = true
-	lease, ok := e.leases.of(l.Interface, l.iface.Index)
-	if f == machine.IPv4 && ok && lease.router != r.Gateway && l.adjoins(f, lease.router) {
-		there := e.kernel.bound(far(f)[0], l.source[f], l.iface.Index)
-		command := "route replace default via " + lease.router.String() + " dev " + quote(l.Interface)
-		if there.table != unix.RT_TABLE_MAIN && there.table != 0 {
-			command += " table " + strconv.Itoa(there.table)
-		}
-		if there.metric != 0 {
-			command += " metric " + strconv.Itoa(there.metric)
-		}
-		l.fail(CheckGateway, f, []string{ipCommand(f, command)},
-			"the gateway %s does not answer, and is not the router %s of %s", r.Gateway, lease.router, lease.origin)
-		return
-	}
-	l.fail(CheckGateway, f, nil, "the gateway %s does not answer: look whether it is switched on and this is its network, or restart it", r.Gateway)
 }

@@ -85,12 +85,10 @@ func (e *examination) explainNoRoute(l *line, f machine.Family) {
 	if f == machine.IPv6 {
 		happens = "connections fail"
 	}
-	way, ok := e.kernel.findGateway(e.leases, e.interfaces, l, f)
+	way, ok := e.kernel.findGateway(e.interfaces, l, f)
 	if !ok {
-		advice := "set its router with 'ip route add default via ROUTER dev " + l.Interface + " metric " + strconv.Itoa(e.freeMetric(l, f)) + "'"
-		if reconfigure := e.leases.reconfigure(l.Interface, l.iface.Index); reconfigure != "" {
-			advice = "have it set up anew with '" + reconfigure + "'"
-		}
+		advice := setUpAgain(l.Interface) + ", or set its router with 'ip route add default via ROUTER dev " + quote(l.Interface) +
+			" metric " + strconv.Itoa(e.freeMetric(l, f)) + "'"
 		if f == machine.IPv6 && sysctlOf("ipv6", "all", "forwarding") == 1 && sysctlOf("ipv6", l.Interface, "accept_ra") == 1 {
 			l.fail(CheckRoute, f, []string{"sysctl -w " + quote("net/ipv6/conf/"+l.Interface+"/accept_ra=2")},
 				"%s has no default route, so %s: this machine forwards IPv6 and therefore ignores what routers announce, unless accept_ra is 2", l.Interface, happens)
@@ -135,7 +133,7 @@ func (e *examination) explainOthersRouter(l *line, f machine.Family, there answe
 	if !there.gateway.IsValid() || l.adjoins(f, there.gateway) {
 		return false
 	}
-	way, ok := e.kernel.findGateway(e.leases, e.interfaces, l, f)
+	way, ok := e.kernel.findGateway(e.interfaces, l, f)
 	if !ok || way.addr == there.gateway || !l.adjoins(f, way.addr) {
 		return false
 	}
@@ -172,7 +170,7 @@ func (e *examination) explainDiscard(l *line, f machine.Family) bool {
 			continue
 		}
 		var commands []string
-		if way, ok := e.kernel.findGateway(e.leases, e.interfaces, l, f); ok && r.Priority >= firstPriority+perSlot {
+		if way, ok := e.kernel.findGateway(e.interfaces, l, f); ok && r.Priority >= firstPriority+perSlot {
 			commands = e.policyCommands(l.iface, l.source[f], way)
 		}
 		l.fail(CheckRules, f, commands, "a route of table %d, which the rule %q leads to, discards what leaves by it", r.Table, ruleWords(r))

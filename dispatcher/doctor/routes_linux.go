@@ -115,7 +115,7 @@ func plan(specs []uplink.Spec, r *Routes, reconcile func(*Change, installed, []p
 			if !l.source[f].IsValid() {
 				continue
 			}
-			way, ok := c.kernel.findGateway(e.leases, e.interfaces, l, f)
+			way, ok := c.kernel.findGateway(e.interfaces, l, f)
 			if r != nil {
 				way, ok = r.remember(l, f, way, ok)
 			}
@@ -143,7 +143,7 @@ func (e *examination) passedOver(l *line) (list []Missing) {
 		if _, routed := l.iface.DefaultRoute(f); routed {
 			continue
 		}
-		if _, ok := e.kernel.findGateway(e.leases, e.interfaces, l, f); ok {
+		if _, ok := e.kernel.findGateway(e.interfaces, l, f); ok {
 			list = append(list, Missing{Uplink: l.Uplink, Family: f, Problem: "'start' would not use it: " + l.Reason +
 				"; to make it a line, name it: dispatch doctor --fix " + quote(l.Uplink)})
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,13 +17,9 @@ import (
 )
 
 // system is what an examination knows of Linux.
-type system struct {
-	kernel *kernel
-	leases leases
-}
+type system struct{ kernel *kernel }
 
 func (s *system) open() (err error) {
-	s.leases = leases{root: "/"}
 	s.kernel, err = openKernel()
 	return err
 }
@@ -37,82 +32,25 @@ func isPort(name string) bool {
 	return err == nil
 }
 
-// raise switches a link on. What the kernel has forgotten with it - its routes, IPv6 addresses - comes back by itself
-// where a network manager looks after the link, and else from the lease.
+// raise switches a link on.
 func (e *examination) raise(l *line) []string {
-	commands := []string{"ip link set dev " + quote(l.Interface) + " up"}
-	if reconfigure := e.leases.reconfigure(l.Interface, l.link.Index); reconfigure != "" {
-		return append(commands, reconfigure)
-	}
-	return append(commands, e.restore(l.iface, netip.Addr{})...)
+	return []string{"ip link set dev " + quote(l.Interface) + " up"}
 }
 
-// afterwards says what raise cannot do.
+// afterwards says what raise cannot do: the kernel has forgotten the routes, and perhaps the IPv6 addresses, with the link.
 func (e *examination) afterwards(l *line) string {
-	if len(e.raise(l)) > 1 {
-		return ""
-	}
-	return "; once it is on, its routes have to be set up again: run this again then"
+	return "; once it is on, " + setUpAgain(l.Interface) + " unless its addresses and routes come back by themselves"
 }
 
-// restore are the commands that bring an address and the way out back, from the lease of a DHCP client. Only where no
-// network manager does it; want, where valid, is the address that is sought.
-func (e *examination) restore(i *machine.Interface, want netip.Addr) []string {
-	lease, ok := e.leases.of(i.Name, i.Index)
-	if !ok || !lease.address.IsValid() || want.IsValid() && lease.address.Addr() != want {
-		return nil
-	}
-	var commands []string
-	if !hasAddress(i, lease.address.Addr()) {
-		commands = append(commands, fmt.Sprintf("ip addr add %s dev %s", lease.address, quote(i.Name)))
-	}
-	if lease.router.IsValid() {
-		commands = append(commands, e.policyCommands(i, lease.address.Addr(), gateway{addr: lease.router})...)
-	}
-	return commands
-}
-
-func hasAddress(i *machine.Interface, addr netip.Addr) bool {
-	for _, a := range i.Addresses {
-		if a.Prefix.Addr() == addr {
-			return true
-		}
-	}
-	return false
-}
-
-// restoreAddress brings an address back to the interface that is still on its network.
-func (e *examination) restoreAddress(i *machine.Interface, addr netip.Addr) []string {
-	if commands := e.restore(i, addr); commands != nil {
-		return commands
-	}
-	// The machine has moved on to another address of the network: that one is to be used.
-	return nil
-}
-
-// formerOwner finds the interface that a lease says had the address.
-func (e *examination) formerOwner(addr netip.Addr) (*machine.Interface, []string) {
-	for n := range e.interfaces {
-		i := &e.interfaces[n]
-		if lease, ok := e.leases.of(i.Name, i.Index); ok && lease.address.Addr() == addr {
-			if reconfigure := e.leases.reconfigure(i.Name, i.Index); reconfigure != "" {
-				return i, []string{reconfigure}
-			}
-			return i, e.restore(i, addr)
-		}
-	}
-	return nil, nil
-}
-
-// readdress gives an interface an address again.
+// readdress: who gives out addresses here is not ours to guess.
 func (e *examination) readdress(l *line) (commands []string, advice string) {
-	if reconfigure := e.leases.reconfigure(l.Interface, l.link.Index); reconfigure != "" {
-		return []string{reconfigure}, ""
-	}
-	if commands := e.restore(l.iface, netip.Addr{}); commands != nil {
-		return commands, ""
-	}
-	return nil, "; start your DHCP client on it, or give it its address with 'ip addr add ADDRESS/LENGTH dev " + l.Interface + "'"
+	return nil, "; " + setUpAgain(l.Interface) + ", or give it its address with 'ip addr add ADDRESS/LENGTH dev " + quote(l.Interface) + "'"
+}
+
+// setUpAgain names the tools that set an interface up, whichever of them looks after this one.
+func setUpAgain(device string) string {
+	d := quote(device)
+	return "have it set up again with 'networkctl reconfigure " + d + "', 'nmcli device connect " + d + "' or your DHCP client"
 }
 
 func (e *examination) passBinding(l *line, f machine.Family) {
@@ -120,27 +58,14 @@ func (e *examination) passBinding(l *line, f machine.Family) {
 }
 
 // allowBinding: since Linux 5.7 a socket that is tied to no device yet can be tied to one without a privilege. Where that
-// fails nevertheless, the kernel is older, or something has tied it already, as 'ip vrf exec' does.
+// fails nevertheless, the kernel is older, or something has tied it already.
 func (e *examination) allowBinding() (commands []string, why string) {
-	why = "something around it, such as 'ip vrf exec' or a sandbox, does not allow that; give the program the capability CAP_NET_RAW"
-	var name unix.Utsname
-	if err := unix.Uname(&name); err == nil && olderThan(unix.ByteSliceToString(name.Release[:]), 5, 7) {
-		why = "before Linux 5.7 that takes the capability CAP_NET_RAW; give it to the program"
-	}
 	program, err := os.Executable()
 	if err != nil {
 		program = "/usr/bin/dispatch"
 	}
-	return []string{"setcap cap_net_raw+ep " + quote(program)}, why
-}
-
-// olderThan compares a kernel's release, such as 6.1.0-13-amd64.
-func olderThan(release string, major, minor int) bool {
-	var a, b int
-	if n, err := fmt.Sscanf(release, "%d.%d", &a, &b); n < 2 || err != nil {
-		return false
-	}
-	return a < major || a == major && b < minor
+	return []string{"setcap cap_net_raw+ep " + quote(program)},
+		"a Linux before 5.7, 'ip vrf exec' or a sandbox does not allow that; give the program the capability CAP_NET_RAW"
 }
 
 // quote makes one word of a shell's command out of text.

@@ -123,10 +123,6 @@ func knock(ctx context.Context, l *line, gateway netip.Addr) error {
 // afterwards says nothing: these systems set an interface up again by themselves.
 func (e *examination) afterwards(*line) string { return "" }
 
-func (e *examination) restoreAddress(*machine.Interface, netip.Addr) []string { return nil }
-
-func (e *examination) formerOwner(netip.Addr) (*machine.Interface, []string) { return nil, nil }
-
 // readdress asks for an address anew.
 func (e *examination) readdress(l *line) ([]string, string) { return renew(l.Interface), "" }
 
