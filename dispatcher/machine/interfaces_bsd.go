@@ -162,7 +162,6 @@ func readRoutes() (map[int][]route, error) {
 // own that only sockets bound to it use (RTF_IFSCOPE); the one of the primary interface lacks that flag and is
 // the better by the only measure there is.
 func parseRoute(m *rib.RouteMessage) (route, bool) {
-	const scoped = 0x1000000 // RTF_IFSCOPE
 	if m.Flags&unix.RTF_UP == 0 || m.Flags&(unix.RTF_HOST|unix.RTF_REJECT|unix.RTF_BLACKHOLE) != 0 ||
 		len(m.Addrs) <= unix.RTAX_NETMASK {
 		return route{}, false
@@ -172,7 +171,7 @@ func parseRoute(m *rib.RouteMessage) (route, bool) {
 	if m.Flags&unix.RTF_GATEWAY != 0 {
 		r.gateway, _ = netip.AddrFromSlice(addrBytes(m.Addrs[unix.RTAX_GATEWAY]))
 	}
-	if runtime.GOOS == "darwin" && m.Flags&scoped != 0 {
+	if runtime.GOOS == "darwin" && m.Flags&routeScoped != 0 {
 		r.metric = 1
 	}
 	return r, r.to.IsValid()

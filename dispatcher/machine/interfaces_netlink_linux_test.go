@@ -25,6 +25,7 @@ func FuzzNetlinkAnswer(f *testing.F) {
 		{unix.RTM_GETADDR, unix.SizeofIfAddrmsg},
 		{unix.RTM_GETRULE, unix.SizeofRtMsg},
 		{unix.RTM_GETROUTE, unix.SizeofRtMsg},
+		{unix.RTM_GETNEIGH, unix.SizeofNdMsg},
 	} {
 		answer, err := n.dump(question.kind, make([]byte, question.payload))
 		if err != nil {
@@ -51,7 +52,10 @@ func FuzzNetlinkAnswer(f *testing.F) {
 			if index, a, ok := parseAddress(m.body); ok && (index <= 0 || !a.Prefix.IsValid()) {
 				t.Errorf("address %+v of %d", a, index)
 			}
-			if r, leaves := parseRoute(m.body, 2); leaves != leavesElsewhere && r.to.IsValid() && r.to.Bits() > r.to.Addr().BitLen() {
+			if _, known, ok := parseNeighbour(m.body); ok && !known.Addr.IsValid() {
+				t.Errorf("neighbour %+v", known)
+			}
+			if r := parseRoute(m.body, 2); r.leaves != leavesElsewhere && r.to.IsValid() && r.to.Bits() > r.to.Addr().BitLen() {
 				t.Errorf("route %+v", r)
 			}
 		}
@@ -86,14 +90,13 @@ func TestParseRouteLeaves(t *testing.T) {
 		{"device", message(unix.RTN_UNICAST, oif(2)), leavesByDevice, false},
 		{"another", message(unix.RTN_UNICAST, oif(3)), leavesElsewhere, false},
 		{"not told", message(unix.RTN_UNICAST), leavesUntold, false},
-		{"local", message(unix.RTN_LOCAL, oif(2)), leavesElsewhere, false},
 		{"second hop", message(unix.RTN_UNICAST, appendAttribute(nil, unix.RTA_MULTIPATH, append(hop(3), hop(2)...))), leavesByDevice, true},
 		{"no hop", message(unix.RTN_UNICAST, appendAttribute(nil, unix.RTA_MULTIPATH, hop(3))), leavesElsewhere, false},
 		{"broken hop", message(unix.RTN_UNICAST, appendAttribute(nil, unix.RTA_MULTIPATH, hop(2)[:12])), leavesElsewhere, false},
 	} {
-		r, leaves := parseRoute(c.in, 2)
-		if leaves != c.want || (r.gateway == gateway) != c.gateway {
-			t.Errorf("%s: got %d with gateway %v, want %d", c.name, leaves, r.gateway, c.want)
+		r := parseRoute(c.in, 2)
+		if r.leaves != c.want || r.kind != unix.RTN_UNICAST || (r.gateway == gateway) != c.gateway {
+			t.Errorf("%s: got %d with gateway %v, want %d", c.name, r.leaves, r.gateway, c.want)
 		}
 	}
 }

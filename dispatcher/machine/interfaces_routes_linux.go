@@ -125,33 +125,45 @@ func (n *rtnetlink) farRoutes(f Family, device int, source netip.Addr) ([]route,
 
 // lookUp asks for the route of dst by the device; false means there is none.
 func (n *rtnetlink) lookUp(dst netip.Addr, device int, source netip.Addr) (route, bool, error) {
-	b := make([]byte, unix.SizeofRtMsg, 80)
+	r, err := n.matchingRoute(dst, device, source)
+	if noRoute(err) {
+		return route{}, false, nil
+	}
+	return r.route, err == nil && r.kind == unix.RTN_UNICAST && r.leaves == leavesByDevice && r.to.IsValid(), err
+}
+
+// matchingRoute asks for the route that the kernel finds, as the table has it. With a device and an IPv6 source it may
+// leave elsewhere.
+func (n *rtnetlink) matchingRoute(dst netip.Addr, device int, source netip.Addr) (reply, error) {
+	r, err := n.askRoute(dst, device, source, unix.RTM_F_FIB_MATCH)
+	if r.leaves == leavesUntold && (dst.Is4() || !source.IsValid()) {
+		r.leaves = leavesByDevice
+	}
+	return r, err
+}
+
+// askRoute asks for a route with RTM_GETROUTE; device 0 and an invalid source leave the choice to the kernel.
+func (n *rtnetlink) askRoute(dst netip.Addr, device int, source netip.Addr, flags uint32) (reply, error) {
+	var room [80]byte
+	b := room[:unix.SizeofRtMsg]
 	b[0], b[1] = unix.AF_INET, byte(dst.BitLen()) // struct rtmsg: family, dst_len, src_len, ...
 	if dst.Is6() {
 		b[0] = unix.AF_INET6
 	}
-	binary.NativeEndian.PutUint32(b[8:], unix.RTM_F_FIB_MATCH)
+	binary.NativeEndian.PutUint32(b[8:], flags)
 	b = appendAttribute(b, unix.RTA_DST, dst.AsSlice())
-	b = appendAttribute32(b, unix.RTA_OIF, uint32(device))
+	if device != 0 {
+		b = appendAttribute32(b, unix.RTA_OIF, uint32(device))
+	}
 	if source.IsValid() {
 		b[2] = byte(source.BitLen())
 		b = appendAttribute(b, unix.RTA_SRC, source.AsSlice())
 	}
 	m, err := n.ask(unix.RTM_GETROUTE, b)
-	if noRoute(err) {
-		return route{}, false, nil
+	if err != nil || m.kind != unix.RTM_NEWROUTE {
+		return reply{}, err
 	}
-	if err != nil {
-		return route{}, false, err
-	}
-	if m.kind != unix.RTM_NEWROUTE {
-		return route{}, false, nil
-	}
-	r, leaves := parseRoute(m.body, device)
-	if leaves == leavesUntold && (dst.Is4() || !source.IsValid()) {
-		leaves = leavesByDevice
-	}
-	return r, leaves == leavesByDevice && r.to.IsValid(), nil
+	return parseRoute(m.body, device), nil
 }
 
 // noRoute tells whether the kernel's answer to a lookup means that nothing leads there: no route, a blackhole
@@ -176,17 +188,26 @@ const (
 	leavesByDevice
 )
 
-// parseRoute reads a struct rtmsg and its attributes.
-func parseRoute(b []byte, device int) (route, leaving) {
-	if len(b) < unix.SizeofRtMsg || b[7] != unix.RTN_UNICAST {
-		return route{}, leavesElsewhere
+// reply is a route as the kernel tells it.
+type reply struct {
+	route
+	kind   byte       // RTN_UNICAST, RTN_LOCAL, RTN_BLACKHOLE, ...; 0 where there was no route in the answer
+	device int        // that the route, or the first of its hops, leaves by; 0 where it is not told
+	source netip.Addr // RTA_PREFSRC: the route's own, or the kernel's choice
+	table  int
+	leaves leaving
+}
+
+// parseRoute reads a struct rtmsg and its attributes. Of several hops it takes the device's; device 0 is the first's.
+func parseRoute(b []byte, device int) reply {
+	if len(b) < unix.SizeofRtMsg {
+		return reply{}
 	}
-	r := route{}
+	r := reply{kind: b[7], table: int(b[4]), leaves: leavesUntold}
 	dst := netip.IPv4Unspecified()
 	if b[0] == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
 	}
-	leaves := leavesUntold
 	for kind, value := range attributes(b[unix.SizeofRtMsg:]) {
 		switch kind {
 		case unix.RTA_DST:
@@ -195,15 +216,19 @@ func parseRoute(b []byte, device int) (route, leaving) {
 			}
 		case unix.RTA_PRIORITY:
 			r.metric = int(uint32Of(value))
+		case unix.RTA_TABLE: // the header has room for numbers up to 255
+			r.table = int(uint32Of(value))
+		case unix.RTA_PREFSRC:
+			r.source, _ = netip.AddrFromSlice(value)
 		case unix.RTA_OIF:
-			leaves = leavesElsewhere
-			if int(uint32Of(value)) == device {
-				leaves = leavesByDevice
+			r.device, r.leaves = int(uint32Of(value)), leavesElsewhere
+			if device == 0 || r.device == device {
+				r.leaves = leavesByDevice
 			}
 		case unix.RTA_MULTIPATH:
-			leaves = leavesElsewhere
-			if gateway, ok := parseNexthops(value, device); ok {
-				r.gateway, leaves = gateway, leavesByDevice
+			r.leaves = leavesElsewhere
+			if by, gateway, ok := parseNexthops(value, device); ok {
+				r.device, r.gateway, r.leaves = by, gateway, leavesByDevice
 			}
 		default:
 			if gateway, ok := parseGateway(kind, value); ok {
@@ -212,27 +237,27 @@ func parseRoute(b []byte, device int) (route, leaving) {
 		}
 	}
 	r.to = netip.PrefixFrom(dst, int(b[1]))
-	return r, leaves
+	return r
 }
 
-// parseNexthops finds the device's gateway in a list of struct rtnexthop; false when none is the device's.
-func parseNexthops(b []byte, device int) (gateway netip.Addr, ok bool) {
+// parseNexthops finds the device's gateway, or the first one, in a list of struct rtnexthop; false when there is none.
+func parseNexthops(b []byte, device int) (by int, gateway netip.Addr, ok bool) {
 	for len(b) >= unix.SizeofRtNexthop {
 		size := int(binary.NativeEndian.Uint16(b))
 		if size < unix.SizeofRtNexthop || size > len(b) {
 			break
 		}
-		if int(int32(binary.NativeEndian.Uint32(b[4:]))) == device {
+		if by = int(int32(binary.NativeEndian.Uint32(b[4:]))); device == 0 || by == device {
 			for kind, value := range attributes(b[unix.SizeofRtNexthop:size]) {
 				if a, ok := parseGateway(kind, value); ok {
-					return a, true
+					return by, a, true
 				}
 			}
-			return netip.Addr{}, true
+			return by, netip.Addr{}, true
 		}
 		b = b[min(align4(size), len(b)):]
 	}
-	return netip.Addr{}, false
+	return 0, netip.Addr{}, false
 }
 
 // parseGateway reads RTA_GATEWAY, or RTA_VIA: a gateway of the other family (struct rtvia), as when IPv4 goes

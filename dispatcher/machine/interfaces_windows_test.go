@@ -9,15 +9,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-func newSockaddr(s string) windows.RawSockaddrInet {
-	var raw windows.RawSockaddrInet
-	if a := netip.MustParseAddr(s); a.Is4() {
-		*(*windows.RawSockaddrInet4)(unsafe.Pointer(&raw)) = windows.RawSockaddrInet4{Family: windows.AF_INET, Addr: a.As4()}
-	} else {
-		*(*windows.RawSockaddrInet6)(unsafe.Pointer(&raw)) = windows.RawSockaddrInet6{Family: windows.AF_INET6, Addr: a.As16()}
-	}
-	return raw
-}
+func rawSockaddr(s string) windows.RawSockaddrInet { return *newSockaddr(netip.MustParseAddr(s)) }
 
 func TestForwardRoute(t *testing.T) {
 	if size := unsafe.Sizeof(windows.MibIpForwardRow2{}); size != 104 {
@@ -40,8 +32,8 @@ func TestForwardRoute(t *testing.T) {
 		{"127.0.0.0", "0.0.0.0", 8, 1, "", netip.Addr{}, 0},
 		{"10.0.0.0", "0.0.0.0", 33, 0, "", netip.Addr{}, 0},
 	} {
-		row := &windows.MibIpForwardRow2{Metric: 3, Loopback: c.loopback, NextHop: newSockaddr(c.gateway)}
-		row.DestinationPrefix = windows.IpAddressPrefix{Prefix: newSockaddr(c.dst), PrefixLength: c.bits}
+		row := &windows.MibIpForwardRow2{Metric: 3, Loopback: c.loopback, NextHop: rawSockaddr(c.gateway)}
+		row.DestinationPrefix = windows.IpAddressPrefix{Prefix: rawSockaddr(c.dst), PrefixLength: c.bits}
 		r, ok := forwardRoute(row, adapter)
 		if ok != (c.want != "") || ok && (r.to.String() != c.want || r.gateway != c.via || r.metric != c.metric) {
 			t.Errorf("%s/%d by %s: got %v, %v", c.dst, c.bits, c.gateway, r, ok)
@@ -71,7 +63,7 @@ func TestAdapterAddress(t *testing.T) {
 		{"2001:db8::1", windows.IpDadStatePreferred, windows.IpSuffixOriginManual, 0, Address{Deprecated: true}},
 	} {
 		raw := new(syscall.RawSockaddrAny)
-		*(*windows.RawSockaddrInet)(unsafe.Pointer(raw)) = newSockaddr(c.addr)
+		*(*windows.RawSockaddrInet)(unsafe.Pointer(raw)) = rawSockaddr(c.addr)
 		u := &windows.IpAdapterUnicastAddress{
 			DadState: c.state, SuffixOrigin: c.suffix, PreferredLifetime: c.preferred, OnLinkPrefixLength: 24,
 		}
