@@ -16,6 +16,8 @@ import (
 	"golang.org/x/term"
 
 	"dispatch/dispatcher/doctor"
+	"dispatch/dispatcher/machine"
+	"dispatch/dispatcher/policyroutes"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -91,16 +93,21 @@ func (c *doctorCommand) understand() (specs []uplink.Spec, o doctor.Options, err
 
 // change installs or removes the policy routes. What it says goes to standard error, so that --json stays JSON.
 func (c *doctorCommand) change(to terminal, specs []uplink.Spec) (err error) {
-	if err := doctor.CanChangeRoutes(); err != nil {
+	if err := policyroutes.Allowed(); err != nil {
 		return err
 	}
-	var change *doctor.Change
+	var change *policyroutes.Change
 	what, done := "to be removed", "removed"
 	if c.Fix {
 		what, done = "to be run", "done"
-		change, err = doctor.PlanFix(specs)
+		if len(specs) == 0 {
+			if specs, err = chosenLines(to); err != nil {
+				return err
+			}
+		}
+		change, err = policyroutes.PlanFix(specs)
 	} else {
-		change, err = doctor.PlanUnfix()
+		change, err = policyroutes.PlanUnfix()
 	}
 	if err != nil {
 		return err
@@ -135,6 +142,24 @@ func (c *doctorCommand) change(to terminal, specs []uplink.Spec) (err error) {
 	}
 	_, err = fmt.Fprintln(to.err, done)
 	return err
+}
+
+// chosenLines are the lines that start would use, and it says which others could be some if their user named them.
+func chosenLines(to terminal) (specs []uplink.Spec, err error) {
+	interfaces, err := new(machine.Table).Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range uplink.Automatic(interfaces) {
+		if c.Use {
+			specs = append(specs, uplink.Spec{Name: c.Interface.Name, Weight: 1})
+		}
+	}
+	for _, c := range doctor.Missed(interfaces) {
+		fmt.Fprintf(to.err, "no route for %s: 'start' would not use it: %s; to make it a line, name it: dispatch doctor --fix %s\n",
+			c.Interface.Name, c.Reason, word(c.Interface.Name))
+	}
+	return specs, nil
 }
 
 // readYes reads an answer; anything but a yes is a no.

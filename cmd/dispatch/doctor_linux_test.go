@@ -145,7 +145,7 @@ func TestDoctorNamesFixesAndUnfixes(t *testing.T) {
 	if r.code != exitOK || !strings.Contains(r.err, "nothing has to be changed") {
 		t.Errorf("a second time, exit code %d:\n%s%s", r.code, r.out, r.err)
 	}
-	if !strings.Contains(r.out, "wan2 (bridge/virtual): usable\n") || !strings.Contains(r.out, "in the table that 'dispatch doctor --fix' made") {
+	if !strings.Contains(r.out, "wan2 (bridge/virtual): usable\n") || !strings.Contains(r.out, "in the table of 'dispatch doctor --fix'") {
 		t.Errorf("printed:\n%s", r.out)
 	}
 	r = runDoctor(t, "", nil, nil, "--unfix", "--yes")

@@ -14,15 +14,6 @@ import (
 	"dispatch/dispatcher/uplink"
 )
 
-// far are destinations in the lower and the upper half of a family's space that are on nobody's network: sockets are
-// connected to them to ask for a route, and nothing is sent.
-func far(f machine.Family) [2]netip.Addr {
-	if f == machine.IPv4 {
-		return [2]netip.Addr{netip.AddrFrom4([4]byte{126, 255, 255, 254}), netip.AddrFrom4([4]byte{223, 255, 255, 254})}
-	}
-	return [2]netip.Addr{netip.AddrFrom16([16]byte{0x20, 0, 15: 1}), netip.AddrFrom16([16]byte{0x3f, 0xff, 0xff, 15: 1})}
-}
-
 // discardPort is the port of RFC 863 that nobody serves: only that a packet reaches its host is of interest.
 const discardPort = 9
 
@@ -159,7 +150,7 @@ func (e *examination) examineLackOfIPv4(l *line) {
 // examineBinding opens a socket as a connection's would be, and connects it without sending anything. It returns the
 // error of connecting, which tells of routes.
 func (e *examination) examineBinding(ctx context.Context, l *line, f machine.Family) error {
-	conn, err := l.way.DialUDP(ctx, netip.AddrPortFrom(far(f)[0], discardPort))
+	conn, err := l.way.DialUDP(ctx, netip.AddrPortFrom(machine.Far(f)[0], discardPort))
 	if err == nil {
 		err = conn.Close()
 	}
@@ -212,20 +203,4 @@ func noteVPN(l *line, f machine.Family, owner *machine.Interface) {
 	default:
 		l.warn(CheckVPN, f, nil, "the VPN %s owns the default route; connections by %s go past it", owner.Name, l.Interface)
 	}
-}
-
-// sameNetwork returns a network that two interfaces are both on.
-func sameNetwork(a, b *machine.Interface, f machine.Family) (netip.Prefix, bool) {
-	for _, x := range a.Addresses {
-		p := x.Prefix.Masked()
-		if machine.FamilyOf(p.Addr()) != f || p.IsSingleIP() || p.Addr().IsLinkLocalUnicast() {
-			continue
-		}
-		if slices.ContainsFunc(b.Addresses, func(y machine.Address) bool {
-			return !y.Prefix.IsSingleIP() && y.Prefix.Masked().Overlaps(p)
-		}) {
-			return p, true
-		}
-	}
-	return netip.Prefix{}, false
 }

@@ -44,7 +44,7 @@ func (e *examination) compareNetworks(l *line, f machine.Family) {
 		if other.Index == l.iface.Index || !other.Up || other.Kind == machine.KindLoopback {
 			continue
 		}
-		if network, ok := sameNetwork(l.iface, other, f); ok {
+		if network, ok := machine.SharedNetwork(l.iface, other, f); ok {
 			e.noteSharedNetwork(l, f, other, network)
 			return
 		}

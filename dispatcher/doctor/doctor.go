@@ -1,6 +1,5 @@
 // Package doctor examines the lines out of the machine and says, for each that does not work, why not and with which
-// commands it is mended. On Linux it can also install the policy routes that make a line work whatever the main
-// routing table says: see Routes and PlanFix.
+// commands it is mended.
 //
 // An examination changes nothing and needs no privilege. The only hosts it sends anything to are the lines' own
 // gateways, and the targets and the echo URL that its caller names.
@@ -126,7 +125,6 @@ func Examine(ctx context.Context, specs []uplink.Spec, o Options) (*Report, erro
 	if err != nil {
 		return nil, err
 	}
-	defer e.close()
 	e.examineLines(ctx)
 	e.compareLines()
 	e.visitTargets(ctx)

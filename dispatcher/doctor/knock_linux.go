@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
@@ -52,8 +52,8 @@ func (e *examination) examineGateways(ctx context.Context) {
 
 // examineGateway returns the function that notes what it has found.
 func (e *examination) examineGateway(ctx context.Context, l *line, f machine.Family, r machine.DefaultRoute) func() {
-	state := e.kernel.neighbourState(l, r.Gateway)
-	if e.GatewayTimeout >= 0 && state&netlink.NUD_REACHABLE != 0 {
+	state := neighbourState(l, r.Gateway)
+	if e.GatewayTimeout >= 0 && state&unix.NUD_REACHABLE != 0 {
 		timeout := moment
 		if e.GatewayTimeout > 0 {
 			timeout = min(timeout, e.GatewayTimeout)
@@ -63,27 +63,27 @@ func (e *examination) examineGateway(ctx context.Context, l *line, f machine.Fam
 		if !knock(ctx, l, doorOf(l, r.Gateway)) {
 			return func() { l.pass(CheckGateway, f, "the gateway %s has answered within the last minute", r.Gateway) }
 		}
-	} else if e.GatewayTimeout >= 0 && state&(netlink.NUD_NOARP|netlink.NUD_PERMANENT) == 0 {
+	} else if e.GatewayTimeout >= 0 && state&(unix.NUD_NOARP|unix.NUD_PERMANENT) == 0 {
 		timeout := e.GatewayTimeout
 		if timeout == 0 {
 			timeout = answerTime
-			if state&(netlink.NUD_STALE|netlink.NUD_DELAY|netlink.NUD_PROBE) != 0 {
+			if state&(unix.NUD_STALE|unix.NUD_DELAY|unix.NUD_PROBE) != 0 {
 				timeout = doubtTime
 			}
 		}
 		state = e.provoke(ctx, l, r.Gateway, timeout)
 	}
 	switch {
-	case state == netlink.NUD_FAILED && e.GatewayTimeout < 0:
+	case state == unix.NUD_FAILED && e.GatewayTimeout < 0:
 		return func() {
 			l.warn(CheckGateway, f, nil, "the gateway %s did not answer when it was last asked", r.Gateway)
 		}
-	case state == netlink.NUD_FAILED:
+	case state == unix.NUD_FAILED:
 		return func() {
 			l.broken[f] = true
 			l.fail(CheckGateway, f, nil, "the gateway %s does not answer: look whether it is switched on and this is its network, or restart it", r.Gateway)
 		}
-	case state&(netlink.NUD_REACHABLE|netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0:
+	case state&(unix.NUD_REACHABLE|unix.NUD_PERMANENT|unix.NUD_NOARP) != 0:
 		return func() { l.pass(CheckGateway, f, "the gateway %s answers", r.Gateway) }
 	case e.GatewayTimeout < 0:
 		return func() { l.pass(CheckGateway, f, "nothing is known against the gateway %s", r.Gateway) }
@@ -93,7 +93,7 @@ func (e *examination) examineGateway(ctx context.Context, l *line, f machine.Fam
 
 // provoke sends the gateway the beginning of a connection to a port that nobody serves, and returns the state its entry
 // in the neighbour table comes to within the time.
-func (e *examination) provoke(ctx context.Context, l *line, gw netip.Addr, timeout time.Duration) int {
+func (e *examination) provoke(ctx context.Context, l *line, gw netip.Addr, timeout time.Duration) uint16 {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ended := make(chan bool, 1)
@@ -105,12 +105,12 @@ func (e *examination) provoke(ctx context.Context, l *line, gw netip.Addr, timeo
 		select {
 		case answered := <-knocking:
 			if answered {
-				return netlink.NUD_REACHABLE
+				return unix.NUD_REACHABLE
 			}
 			knocking = nil
 		case <-look.C:
-			switch state := e.kernel.neighbourState(l, gw); {
-			case state&(netlink.NUD_REACHABLE|netlink.NUD_FAILED) != 0:
+			switch state := neighbourState(l, gw); {
+			case state&(unix.NUD_REACHABLE|unix.NUD_FAILED) != 0:
 				cancel()
 				settle(knocking)
 				return state
@@ -148,15 +148,15 @@ func knock(ctx context.Context, l *line, to netip.AddrPort) bool {
 }
 
 // neighbourState is NUD_NONE for a neighbour that the kernel does not know.
-func (k *kernel) neighbourState(l *line, addr netip.Addr) int {
-	list, err := k.neighbours(machine.FamilyOf(addr), l.iface.Index)
+func neighbourState(l *line, addr netip.Addr) uint16 {
+	list, err := machine.Neighbours(machine.FamilyOf(addr), l.iface.Index)
 	if err != nil {
-		return netlink.NUD_NONE
+		return unix.NUD_NONE
 	}
 	for _, n := range list {
-		if known, ok := netip.AddrFromSlice(n.IP); ok && known.Unmap() == addr {
+		if n.Addr == addr {
 			return n.State
 		}
 	}
-	return netlink.NUD_NONE
+	return unix.NUD_NONE
 }

@@ -186,3 +186,21 @@ func (e *examination) report() *Report {
 	r.Usable = slices.ContainsFunc(r.Lines, chosen) && !slices.ContainsFunc(r.Lines, broken)
 	return r
 }
+
+// unboundOwner returns the tunnel that connections leave by which are tied to nothing.
+func (e *examination) unboundOwner(f machine.Family) *machine.Interface {
+	p, err := machine.Lookup(machine.Far(f)[0], 0, netip.Addr{})
+	if i := e.byIndex(p.Device); err == nil && i != nil && i.Kind == machine.KindTunnel {
+		return i
+	}
+	return nil
+}
+
+func (e *examination) byIndex(index int) *machine.Interface {
+	for n := range e.interfaces {
+		if e.interfaces[n].Index == index {
+			return &e.interfaces[n]
+		}
+	}
+	return nil
+}

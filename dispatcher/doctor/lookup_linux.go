@@ -1,35 +1,34 @@
 package doctor
 
 import (
-	"errors"
+	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"dispatch/dispatcher/machine"
+	"dispatch/dispatcher/policyroutes"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // examineRoutes follows a connection that is tied to the line, there and back. connectErr is what connect(2) said.
 func (e *examination) examineRoutes(l *line, f machine.Family, connectErr error) {
-	there := e.wayOut(l, f, connectErr)
+	there, err := wayOut(l, f, connectErr)
 	switch {
-	case !there.isDefault(f) && e.explainDiscard(l, f):
+	case err != nil && e.explainRules(l, f, err):
 		l.broken[f] = true
-	case !there.isDefault(f):
+	case err != nil:
 		l.broken[f] = true
-		l.pass(CheckRules, f, "no rule discards what leaves by it")
-		e.explainNoRoute(l, f)
+		l.pass(CheckRules, f, "no rule is in the way of its default route")
+		e.explainNoRoute(l, f, err)
 	case e.explainOthersRouter(l, f, there):
 		l.broken[f] = true
-		l.pass(CheckRules, f, "no rule discards what leaves by it")
+		l.pass(CheckRules, f, "no rule is in the way of its default route")
 	default:
-		l.route[f] = machine.DefaultRoute{Family: f, Gateway: there.gateway, Metric: there.metric}
-		l.pass(CheckRules, f, "no rule discards what leaves by it")
+		l.route[f] = machine.DefaultRoute{Family: f, Gateway: there.Router, Metric: there.Metric}
+		l.pass(CheckRules, f, "no rule is in the way of its default route")
 		l.pass(CheckRoute, f, "%s", describeRoute(there))
 		if f == machine.IPv4 {
 			e.examineFilter(l, f)
@@ -39,71 +38,77 @@ func (e *examination) examineRoutes(l *line, f machine.Family, connectErr error)
 }
 
 // wayOut is the default route that the line's sockets find; both halves of the space have to be covered.
-func (e *examination) wayOut(l *line, f machine.Family, connectErr error) answer {
-	var there answer
-	for half, dst := range far(f) {
-		a := e.kernel.bound(dst, l.source[f], l.iface.Index)
-		if half == 0 || !a.isDefault(f) {
-			there = a
+func wayOut(l *line, f machine.Family, connectErr error) (way machine.Path, err error) {
+	for half, dst := range machine.Far(f) {
+		p, err := machine.Lookup(dst, l.iface.Index, l.source[f])
+		if err == nil && !p.IsDefault() {
+			err = fmt.Errorf("the route to %s is for %s only", dst, p.To)
 		}
-		if !a.isDefault(f) || a.bits == 0 {
-			break
+		if err != nil {
+			return way, err
+		}
+		if half == 0 {
+			way = p
 		}
 	}
 	// An IPv4 socket that is tied to a device takes all the world for its neighbours where it finds no route, so
 	// connect(2) tells nothing. For IPv6 it is the judge.
-	if f == machine.IPv6 && connectErr != nil && there.err == nil {
-		there.err = connectErr
+	if f == machine.IPv6 {
+		err = connectErr
 	}
-	return there
+	return way, err
 }
 
-func describeRoute(a answer) string {
+func describeRoute(p machine.Path) string {
 	text := []string{"the default route is"}
-	if a.gateway.IsValid() {
-		text = append(text, "by", a.gateway.String())
+	if p.Router.IsValid() {
+		text = append(text, "by", p.Router.String())
 	} else {
 		text = append(text, "the link itself")
 	}
-	if a.metric != 0 {
-		text = append(text, "with metric", strconv.Itoa(a.metric))
+	if p.Metric != 0 {
+		text = append(text, "with metric", strconv.Itoa(p.Metric))
 	}
-	switch slot, ours := slotOfTable(a.table); {
-	case ours && slot == 0:
-		text = append(text, "in the table that 'dispatch doctor --fix' made")
-	case ours:
-		text = append(text, "in the table of a running 'dispatch start --manage-routes'")
-	case a.table != unix.RT_TABLE_MAIN && a.table != 0:
-		text = append(text, "in table", strconv.Itoa(a.table))
+	switch whose := policyroutes.TableOf(p.Table); {
+	case whose != "":
+		text = append(text, "in the table of", whose)
+	case p.Table != unix.RT_TABLE_MAIN && p.Table != 0:
+		text = append(text, "in table", strconv.Itoa(p.Table))
 	}
 	return strings.Join(text, " ")
 }
 
 // explainNoRoute: an IPv4 connection would wait for an ARP answer of its destination, an IPv6 one fails at once.
-func (e *examination) explainNoRoute(l *line, f machine.Family) {
+func (e *examination) explainNoRoute(l *line, f machine.Family, lookupErr error) {
 	happens := "connections wait in vain"
 	if f == machine.IPv6 {
 		happens = "connections fail"
 	}
-	way, ok := e.kernel.findGateway(e.interfaces, l, f)
+	by, commands, ok := e.router(l, f)
 	if !ok {
-		advice := setUpAgain(l.Interface) + ", or set its router with 'ip route add default via ROUTER dev " + quote(l.Interface) +
-			" metric " + strconv.Itoa(e.freeMetric(l, f)) + "'"
 		if f == machine.IPv6 && sysctlOf("ipv6", "all", "forwarding") == 1 && sysctlOf("ipv6", l.Interface, "accept_ra") == 1 {
 			l.fail(CheckRoute, f, []string{"sysctl -w " + quote("net/ipv6/conf/"+l.Interface+"/accept_ra=2")},
 				"%s has no default route, so %s: this machine forwards IPv6 and therefore ignores what routers announce, unless accept_ra is 2", l.Interface, happens)
 			return
 		}
-		l.fail(CheckRoute, f, nil, "%s has no default route, so %s, and its router is not known: %s", l.Interface, happens, advice)
+		l.fail(CheckRoute, f, nil, "%s has no default route, so %s, and its router is not known: %s, or set its router with 'ip route add default via ROUTER dev %s metric %d'",
+			l.Interface, happens, setUpAgain(l.Interface), quote(l.Interface), e.freeMetric(l, f))
 		return
 	}
-	by := ""
-	if way.addr.IsValid() {
-		by = " the router is " + way.addr.String() + ", says " + way.origin
-	} else {
-		by = " " + way.origin
+	where := " " + by.Origin
+	if by.Addr.IsValid() {
+		where = " the router is " + by.Addr.String() + ", says " + by.Origin
 	}
-	l.fail(CheckRoute, f, e.policyCommands(l.iface, l.source[f], way), "%s has no default route, so %s;%s", l.Interface, happens, by)
+	l.fail(CheckRoute, f, commands, "%s has no default route, so %s (%v);%s", l.Interface, happens, lookupErr, where)
+}
+
+// router finds the line's router, and the commands that make a policy route by it.
+func (e *examination) router(l *line, f machine.Family) (by policyroutes.Router, commands []string, ok bool) {
+	by, ok, err := policyroutes.FindRouter(e.interfaces, l.iface, l.source[f])
+	if err == nil && ok {
+		commands, err = policyroutes.Commands(e.interfaces, l.iface, l.source[f], by)
+	}
+	return by, commands, ok && err == nil
 }
 
 // freeMetric returns one that no default route of the family has: the kernel refuses a second route of the same metric. It
@@ -129,73 +134,50 @@ func (e *examination) hasMetric(metric int, f machine.Family) bool {
 
 // explainOthersRouter finds the router on the source's own network where the route is by one of the interface's other
 // networks, which has no reason to let the source through; false where there is none.
-func (e *examination) explainOthersRouter(l *line, f machine.Family, there answer) bool {
-	if !there.gateway.IsValid() || l.adjoins(f, there.gateway) {
+func (e *examination) explainOthersRouter(l *line, f machine.Family, there machine.Path) bool {
+	if !there.Router.IsValid() || l.iface.Adjoins(l.source[f], there.Router) {
 		return false
 	}
-	way, ok := e.kernel.findGateway(e.interfaces, l, f)
-	if !ok || way.addr == there.gateway || !l.adjoins(f, way.addr) {
+	by, commands, ok := e.router(l, f)
+	if !ok || by.Addr == there.Router || !l.iface.Adjoins(l.source[f], by.Addr) {
 		return false
 	}
-	l.fail(CheckRoute, f, e.policyCommands(l.iface, l.source[f], way),
-		"connections from %s leave by the router %s of another network; its own network has the router %s, says %s",
-		l.source[f], there.gateway, way.addr, way.origin)
+	l.fail(CheckRoute, f, commands, "connections from %s leave by the router %s of another network; its own network has the router %s, says %s",
+		l.source[f], there.Router, by.Addr, by.Origin)
 	return true
 }
 
-// explainDiscard finds the rule that is to blame for a lack of routes; false where there is none. The kernel's own answer
-// does not tell: it forgives an IPv4 socket that is tied to a device whatever the rules say, and waits for ARP in vain.
-func (e *examination) explainDiscard(l *line, f machine.Family) bool {
-	rules, err := e.kernel.rules(f)
-	discarding, actErr := discardingRules(f)
-	if err = errors.Join(err, actErr); err != nil {
-		l.fail(CheckRules, f, nil, "the routing rules cannot be listed: %v", err)
+// explainRules shows the rules where the look-up fails although a table that all sockets are led to has the line's default
+// route; false where there is none of either. The kernel does not say which rule it was.
+func (e *examination) explainRules(l *line, f machine.Family, lookupErr error) bool {
+	by, commands, ok := e.router(l, f)
+	if !ok || by.Table != unix.RT_TABLE_MAIN && policyroutes.TableOf(by.Table) == "" {
+		return false
+	}
+	rules, err := policyroutes.ForeignRules(l.Interface, l.source[f])
+	if err != nil {
+		l.fail(CheckRules, f, nil, "%v", err)
 		return true
 	}
-	for _, r := range rules {
-		// What the main table discards is what it has no route for.
-		if !ruleMatches(r, l, f) || r.Goto >= 0 || r.Table >= unix.RT_TABLE_DEFAULT && r.Table <= unix.RT_TABLE_LOCAL {
-			continue
-		}
-		if discarding[r.Priority] && r.Table == 0 {
-			l.fail(CheckRules, f, []string{ipCommand(f, "rule del "+ruleWords(r))},
-				"the routing rule %q discards what leaves by it; remove it, unless it is meant to", ruleWords(r))
-			return true
-		}
-		// A route that discards leaves by no device, so an IPv6 socket that is tied to one passes it by.
-		if r.Table == 0 {
-			continue
-		}
-		if discards, err := e.kernel.tableDiscards(f, r.Table); err != nil || !discards || f == machine.IPv6 {
-			continue
-		}
-		var commands []string
-		if way, ok := e.kernel.findGateway(e.interfaces, l, f); ok && r.Priority >= firstPriority+perSlot {
-			commands = e.policyCommands(l.iface, l.source[f], way)
-		}
-		l.fail(CheckRules, f, commands, "a route of table %d, which the rule %q leads to, discards what leaves by it", r.Table, ruleWords(r))
-		return true
+	if len(rules) == 0 {
+		return false
 	}
-	return false
-}
-
-// ruleMatches tells whether the kernel asks the rule for a TCP connection of this user that is tied to the line.
-func ruleMatches(r netlink.Rule, l *line, f machine.Family) bool {
-	uid := uint32(os.Getuid())
-	matches := (r.Src == nil || r.Src.Contains(l.source[f].AsSlice())) &&
-		(r.Dst == nil || r.Dst.Contains(far(f)[0].AsSlice())) &&
-		(r.IifName == "" || r.IifName == "lo") && (r.OifName == "" || r.OifName == l.Interface) &&
-		r.Mark == 0 && (r.IPProto == 0 || r.IPProto == unix.IPPROTO_TCP) && r.Dport == nil && r.Sport == nil &&
-		(r.UIDRange == nil || r.UIDRange.Start <= uid && uid <= r.UIDRange.End)
-	return matches != r.Invert
-}
-
-// tableDiscards tells whether a table has a default route that discards.
-func (k *kernel) tableDiscards(f machine.Family, table int) (bool, error) {
-	list, err := k.routes(f, netlink.Route{Dst: ipNet(everything(f))}, netlink.RT_FILTER_DST)
-	return slices.ContainsFunc(list, func(r netlink.Route) bool {
-		return r.Table == table && (r.Type == unix.RTN_BLACKHOLE || r.Type == unix.RTN_UNREACHABLE || r.Type == unix.RTN_PROHIBIT)
-	}), err
+	texts := make([]string, len(rules))
+	first := false // a rule comes before those that the commands would add
+	for n, r := range rules {
+		texts[n] = "'" + r.Text + "'"
+		first = first || r.First
+	}
+	advice := ""
+	switch {
+	case len(rules) == 1 && !rules[0].Leads:
+		commands, advice = []string{rules[0].Delete}, "; remove it, unless it is meant to discard"
+	case first:
+		commands, advice = nil, "; look at what they lead to"
+	}
+	l.fail(CheckRules, f, commands, "it has the default route by %s, but it is not found (%v); in its way are the rules %s%s",
+		by.Addr, lookupErr, strings.Join(texts, ", "), advice)
+	return true
 }
 
 // examineFilter asks the question that rp_filter=1 asks for each packet that comes in (RFC 3704 section 2.2): would one
@@ -206,13 +188,13 @@ func (e *examination) examineFilter(l *line, f machine.Family) {
 		l.pass(CheckFilter, f, "rp_filter is %d, which drops no replies", value)
 		return
 	}
-	for _, dst := range far(f) {
-		back := e.kernel.lookUp(dst, l.source[f], 0)
-		if back.err == nil && back.index == l.iface.Index {
+	for _, dst := range machine.Far(f) {
+		back, err := machine.Lookup(dst, 0, l.source[f])
+		if err == nil && back.Device == l.iface.Index {
 			continue
 		}
 		by := "no interface"
-		if i := e.byIndex(back.index); i != nil {
+		if i := e.byIndex(back.Device); i != nil {
 			by = i.Name
 		}
 		l.fail(CheckFilter, f, []string{setSysctl(l.Interface, "rp_filter", 2)},
@@ -220,24 +202,6 @@ func (e *examination) examineFilter(l *line, f machine.Family) {
 		return
 	}
 	l.pass(CheckFilter, f, "rp_filter is 1, and the routes are such that it drops no replies")
-}
-
-// unboundOwner returns the tunnel that connections leave by which are tied to nothing.
-func (e *examination) unboundOwner(f machine.Family) *machine.Interface {
-	a := e.kernel.lookUp(far(f)[0], netip.Addr{}, 0)
-	if i := e.byIndex(a.index); a.err == nil && i != nil && i.Kind == machine.KindTunnel {
-		return i
-	}
-	return nil
-}
-
-func (e *examination) byIndex(index int) *machine.Interface {
-	for n := range e.interfaces {
-		if e.interfaces[n].Index == index {
-			return &e.interfaces[n]
-		}
-	}
-	return nil
 }
 
 // noteSharedNetwork: two interfaces on one network both answer ARP for each other's addresses unless told otherwise, and

@@ -17,6 +17,7 @@ import (
 
 	"dispatch/dispatcher/doctor"
 	"dispatch/dispatcher/machine"
+	"dispatch/dispatcher/policyroutes"
 	"dispatch/dispatcher/uplink"
 	"dispatch/testdata/netlab"
 )
@@ -439,7 +440,7 @@ func startVPN(t *testing.T, networks ...string) {
 // clearPolicies removes what printed commands have installed.
 func clearPolicies(t *testing.T) {
 	t.Helper()
-	change, err := doctor.PlanUnfix()
+	change, err := policyroutes.PlanUnfix()
 	if err != nil {
 		t.Error(err)
 		return
@@ -456,4 +457,13 @@ func output(t *testing.T, command string) string {
 		t.Fatalf("%s: %v", command, err)
 	}
 	return string(out)
+}
+
+// reaches fails unless the server sees the source.
+func reaches(t *testing.T, name string, server netip.AddrPort, source string) {
+	t.Helper()
+	got, err := dialUntil(name, server)
+	if err != nil || got.String() != source {
+		t.Errorf("by %s the server saw %v, %v; not %s", name, got, err, source)
+	}
 }

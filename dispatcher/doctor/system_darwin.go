@@ -18,8 +18,6 @@ func (system) open() error { return nil }
 // routedByInterface: a socket that is tied to an interface leaves by that interface's own default route.
 const routedByInterface = true
 
-func (system) close() {}
-
 func (e *examination) examineSystem(*line) {}
 
 // missingRoute takes the router from the lease, as configd does when it makes an interface's own default route.

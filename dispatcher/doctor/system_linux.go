@@ -11,20 +11,15 @@ import (
 	"strings"
 
 	"dispatch/dispatcher/machine"
+	"dispatch/dispatcher/policyroutes"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// system is what an examination knows of Linux.
-type system struct{ kernel *kernel }
+// system: Linux is asked anew for each line.
+type system struct{}
 
-func (s *system) open() (err error) {
-	s.kernel, err = openKernel()
-	return err
-}
-
-func (s *system) close() { s.kernel.close() }
+func (system) open() error { return nil }
 
 // isPort tells whether the interface is a port of a bridge, a bond or their like, and so no line by itself.
 func isPort(name string) bool {
@@ -68,14 +63,7 @@ func (e *examination) allowBinding() (commands []string, why string) {
 		"a Linux before 5.7, 'ip vrf exec' or a sandbox does not allow that; give the program the capability CAP_NET_RAW"
 }
 
-// quote makes one word of a shell's command out of text.
-func quote(text string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-:@%+="
-	if text != "" && strings.Trim(text, plain) == "" {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
-}
+func quote(text string) string { return policyroutes.Quote(text) }
 
 func setMTU(device string) []string {
 	return []string{"ip link set dev " + quote(device) + " mtu 1500"}
@@ -143,12 +131,4 @@ func effective(device, name string) int {
 // setSysctl is the command that sets such a number. sysctl takes a path with slashes too, and then a dot for a dot.
 func setSysctl(device, name string, value int) string {
 	return "sysctl -w " + quote(fmt.Sprintf("net/ipv4/conf/%s/%s=%d", device, name, value))
-}
-
-// ipFamily is the kernel's number of a family.
-func ipFamily(f machine.Family) int {
-	if f == machine.IPv4 {
-		return netlink.FAMILY_V4
-	}
-	return netlink.FAMILY_V6
 }

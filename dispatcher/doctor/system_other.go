@@ -35,28 +35,12 @@ func (e *examination) examineRoutes(l *line, f machine.Family, _ error) {
 			l.pass(CheckRoute, f, "the default route is the link itself with metric %d", r.Metric)
 		}
 	}
-	noteVPN(l, f, e.vpnOwner(f))
+	noteVPN(l, f, e.unboundOwner(f))
 }
 
 // ownDefaultRoute is the best default route that the OS lists for the line's interface.
 func ownDefaultRoute(l *line, f machine.Family) (machine.DefaultRoute, bool) {
 	return l.iface.DefaultRoute(f)
-}
-
-// vpnOwner returns the tunnel that unbound connections of the family leave by, going by the metrics alone.
-func (e *examination) vpnOwner(f machine.Family) *machine.Interface {
-	var best *machine.Interface
-	metric := 0
-	for n := range e.interfaces {
-		i := &e.interfaces[n]
-		if r, ok := i.DefaultRoute(f); ok && i.Up && (best == nil || r.Metric < metric) {
-			best, metric = i, r.Metric
-		}
-	}
-	if best == nil || best.Kind != machine.KindTunnel {
-		return nil
-	}
-	return best
 }
 
 // noteSharedNetwork: where sockets are tied to interfaces, two on one network do work, but are hardly two lines.

@@ -4,21 +4,19 @@ package doctor
 
 import (
 	"net"
+	"net/netip"
 	"strings"
 
 	"dispatch/dispatcher/machine"
 )
 
-// system: FreeBSD and its like tie no socket to an interface, so the machine's own routing decides, which a program
-// cannot ask for.
+// system: FreeBSD and its like tie no socket to an interface, so the machine's own routing decides.
 type system struct{}
 
 func (system) open() error { return nil }
 
 // routedByInterface: a socket that is tied to an interface leaves by that interface's own default route.
 const routedByInterface = false
-
-func (system) close() {}
 
 func (e *examination) examineSystem(*line) {}
 
@@ -37,14 +35,12 @@ func setMTU(name string) []string { return []string{"ifconfig " + quote(name) + 
 
 // passBinding: what this system can do is less than the others.
 func (e *examination) passBinding(l *line, f machine.Family) {
-	owner, metric := "", 0
-	for n := range e.interfaces {
-		i := &e.interfaces[n]
-		if r, ok := i.DefaultRoute(f); ok && (owner == "" || r.Metric < metric) {
-			owner, metric = i.Name, r.Metric
-		}
+	owner := l.Interface
+	p, err := machine.Lookup(machine.Far(f)[0], 0, netip.Addr{})
+	if i := e.byIndex(p.Device); err == nil && i != nil {
+		owner = i.Name
 	}
-	if owner == "" || owner == l.Interface {
+	if owner == l.Interface {
 		l.pass(CheckBind, f, "connections leave from %s; this system has no means to tie them to %s", l.source[f], l.Interface)
 		return
 	}

@@ -36,8 +36,6 @@ func (s *system) open() error {
 // routedByInterface: a socket that is tied to an interface leaves by that interface's own default route.
 const routedByInterface = true
 
-func (*system) close() {}
-
 func readPolicy() (value uint64, err error) {
 	key, err := registry.OpenKey(registry.LOCAL_MACHINE, policyKey, registry.QUERY_VALUE)
 	if errors.Is(err, registry.ErrNotExist) {

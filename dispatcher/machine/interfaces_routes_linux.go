@@ -135,7 +135,7 @@ func (n *rtnetlink) lookUp(dst netip.Addr, device int, source netip.Addr) (route
 // matchingRoute asks for the route that the kernel finds, as the table has it. With a device and an IPv6 source it may
 // leave elsewhere.
 func (n *rtnetlink) matchingRoute(dst netip.Addr, device int, source netip.Addr) (reply, error) {
-	r, err := n.askRoute(dst, device, source, unix.RTM_F_FIB_MATCH)
+	r, err := n.askRoute(dst, device, source, unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE)
 	if r.leaves == leavesUntold && (dst.Is4() || !source.IsValid()) {
 		r.leaves = leavesByDevice
 	}

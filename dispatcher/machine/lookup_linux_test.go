@@ -17,7 +17,7 @@ func TestLookup(t *testing.T) {
 		n.up("lo")
 		n.line("wan0", "10.0.0.2/24", "2001:db8::2/64")
 		n.line("wan1", "10.0.1.2/24", "10.0.1.3/24", "2001:db8:1::2/64")
-		n.line("wan2", "10.0.2.2/24")
+		n.line("wan2", "10.0.2.2/24", "10.0.2.3/24")
 		n.route("0.0.0.0/0", "wan0", "10.0.0.1", netlink.Route{Priority: 100})
 		n.route("0.0.0.0/0", "wan1", "10.0.1.1", netlink.Route{Priority: 200})
 		n.route("::/0", "wan1", "2001:db8:1::1", netlink.Route{Priority: 300})
@@ -26,6 +26,8 @@ func TestLookup(t *testing.T) {
 		n.route("198.51.100.0/24", "", "", netlink.Route{Type: unix.RTN_UNREACHABLE})
 		n.multipath("203.0.113.0/24", 0, "10.0.0.7", "10.0.1.7")
 		n.rule("2001:db8::2/128", 7, netlink.Rule{})
+		n.route("0.0.0.0/0", "wan2", "10.0.2.1", netlink.Route{Table: 70000})
+		n.rule("10.0.2.3/32", 70000, netlink.Rule{})
 		for _, c := range []struct{ dst, device, source, want string }{
 			{"8.8.8.8", "", "", "wan0 from 10.0.0.2 by 10.0.0.1 to 0.0.0.0/0 metric 100 table 254"},
 			{"::ffff:8.8.8.8", "", "", "wan0 from 10.0.0.2 by 10.0.0.1 to 0.0.0.0/0 metric 100 table 254"},
@@ -34,9 +36,10 @@ func TestLookup(t *testing.T) {
 			{"8.8.8.8", "", "10.0.1.2", "wan0 from 10.0.1.2 by 10.0.0.1 to 0.0.0.0/0 metric 100 table 254"},
 			{"8.8.8.8", "wan2", "", "no route"}, // though the kernel would take it for a neighbour
 			{"8.8.8.8", "wan2", "10.0.2.2", "no route"},
+			{"8.8.8.8", "wan2", "10.0.2.3", "wan2 from 10.0.2.3 by 10.0.2.1 to 0.0.0.0/0 metric 0 table 70000"},
 			{"10.0.2.9", "", "", "wan2 from 10.0.2.2 by invalid IP to 10.0.2.0/24 metric 0 table 254"},
 			{"10.0.2.9", "wan2", "", "wan2 from 10.0.2.2 by invalid IP to 10.0.2.0/24 metric 0 table 254"},
-			{"10.0.2.2", "", "", "lo from 10.0.2.2 by invalid IP to 10.0.2.2/32 metric 0 table 254"}, // without rules, the local table is a part of the main one
+			{"10.0.2.2", "", "", "lo from 10.0.2.2 by invalid IP to 10.0.2.2/32 metric 0 table 255"},
 			{"192.0.2.1", "", "", "wan1 from 10.0.1.3 by 10.0.1.9 to 192.0.2.0/24 metric 0 table 254"},
 			{"198.51.100.1", "", "", "no route"},
 			{"203.0.113.1", "wan1", "", "wan1 from 10.0.1.2 by 10.0.1.7 to 203.0.113.0/24 metric 0 table 254"},

@@ -161,14 +161,21 @@ func arrive(m TestingM, here string) int {
 	return m.Run()
 }
 
-// furnish turns fresh namespaces into a usable machine without a network: a /sys of its own, loopback up. It also
-// makes and deletes a pair of interfaces, because some systems allow the namespaces and then nothing inside them.
+// furnish turns fresh namespaces into a usable machine without a network: a /sys of its own, a /run to write
+// in, loopback up. It also makes and deletes a pair of interfaces, because some systems allow the namespaces and then
+// nothing inside them.
 func furnish() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making the mounts private: %w", err)
 	}
 	if err := unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mounting a /sys that shows this network namespace: %w", err)
+	}
+	// Root of a namespace of its own only has no right to the /run of all, as root has.
+	if unix.Access("/run", unix.W_OK) != nil {
+		if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
+			return fmt.Errorf("mounting a /run that can be written in: %w", err)
+		}
 	}
 	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"dispatch/dispatcher/doctor"
+	"dispatch/dispatcher/policyroutes"
 	"dispatch/dispatcher/uplink"
 )
 
@@ -18,17 +18,17 @@ type lineRoutes struct {
 	log   *slog.Logger
 
 	mu      sync.Mutex // held while they are applied
-	routes  *doctor.Routes
-	missing []doctor.Missing // what was last said of lines without any
+	routes  *policyroutes.Routes
+	missing []policyroutes.Missing // what was last said of lines without any
 }
 
 func newLineRoutes(lines *uplink.Fleet, log *slog.Logger) *lineRoutes {
-	return &lineRoutes{lines: lines, log: log, routes: doctor.NewRoutes()}
+	return &lineRoutes{lines: lines, log: log, routes: policyroutes.New()}
 }
 
 // install makes the routes for the first time.
 func (r *lineRoutes) install() error {
-	if err := doctor.CanChangeRoutes(); err != nil {
+	if err := policyroutes.Allowed(); err != nil {
 		return fmt.Errorf("--manage-routes: %w", err)
 	}
 	return r.apply()
@@ -86,10 +86,10 @@ func (r *lineRoutes) remove() error { return r.routes.Remove() }
 // clearRoutes removes the policy routes that a run has left behind which could not do so itself. That is worth a try only
 // to one that may, and no reason not to start.
 func clearRoutes(log *slog.Logger) {
-	if doctor.CanChangeRoutes() != nil {
+	if policyroutes.Allowed() != nil {
 		return
 	}
-	left, err := doctor.RemoveLeft()
+	left, err := policyroutes.RemoveLeft()
 	if err != nil {
 		log.Warn("removing the policy routes of an earlier run failed", "error", err)
 	} else if left {

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package doctor
+package policyroutes
 
 import (
 	"errors"
@@ -25,8 +25,8 @@ func (*Change) Make() error { return nil }
 // Close does nothing.
 func (*Change) Close() error { return nil }
 
-// CanChangeRoutes says that this is possible on Linux only.
-func CanChangeRoutes() error { return errLinuxOnly }
+// Allowed says that this is possible on Linux only.
+func Allowed() error { return errLinuxOnly }
 
 // PlanFix says that this is possible on Linux only.
 func PlanFix([]uplink.Spec) (*Change, error) { return nil, errLinuxOnly }
@@ -40,8 +40,8 @@ func RemoveLeft() (found bool, err error) { return false, nil }
 // Routes are the policy routes of one running process; on this system there are none.
 type Routes struct{}
 
-// NewRoutes makes a Routes whose Apply fails.
-func NewRoutes() *Routes { return new(Routes) }
+// New makes a Routes whose Apply fails.
+func New() *Routes { return new(Routes) }
 
 // Apply says that this is possible on Linux only.
 func (*Routes) Apply(...uplink.Spec) ([]Missing, error) { return nil, errLinuxOnly }

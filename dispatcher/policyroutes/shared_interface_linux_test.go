@@ -1,4 +1,4 @@
-package doctor_test
+package policyroutes_test
 
 import (
 	"net/netip"
@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dispatch/dispatcher/doctor"
+	"dispatch/dispatcher/policyroutes"
 	"dispatch/testdata/netlab"
 )
 
@@ -27,9 +28,9 @@ func twoRoutersOnOneLAN(t *testing.T) (server netip.AddrPort) {
 	return lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
 }
 
-func plan(t *testing.T, names ...string) *doctor.Change {
+func plan(t *testing.T, names ...string) *policyroutes.Change {
 	t.Helper()
-	c, err := doctor.PlanFix(specs(t, names...))
+	c, err := policyroutes.PlanFix(specs(t, names...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func TestTwoRoutersOnOneInterface(t *testing.T) {
 		})
 	}
 	t.Run("managed", func(t *testing.T) {
-		r := doctor.NewRoutes()
+		r := policyroutes.New()
 		defer remove(t, r)
 		if missing := apply(t, r, lanAddresses...); len(missing) > 0 {
 			t.Errorf("missing: %v", missing)
@@ -118,17 +119,4 @@ func printed(t *testing.T, name string) (commands []string) {
 		commands = append(commands, f.Commands...)
 	}
 	return commands
-}
-
-// Without names, --fix is for the lines that start would use: it says which others could be lines.
-func TestFixTellsOfTheLinesItPassesOver(t *testing.T) {
-	netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4}})
-	secondLine(t, 2)
-	c := plan(t)
-	if len(c.Missing) != 1 || c.Missing[0].Uplink != "lan2" || !strings.HasSuffix(c.Missing[0].Problem, "no default route; to make it a line, name it: dispatch doctor --fix lan2") {
-		t.Errorf("missing: %+v", c.Missing)
-	}
-	if text := strings.Join(c.Commands, "\n"); !strings.Contains(text, "198.51.100.2") || strings.Contains(text, "lan2") {
-		t.Errorf("to do: %s", text)
-	}
 }

@@ -1,9 +1,8 @@
-package doctor
+package policyroutes
 
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -25,7 +24,8 @@ type Change struct {
 	kernel   *kernel
 	policies int // that it is to see installed
 	steps    []step
-	claims   []*claim
+	// unowned: it removes what a process has installed, so no process may live that does so while it is made.
+	unowned bool
 }
 
 type step struct {
@@ -35,7 +35,18 @@ type step struct {
 
 // Make carries the change out. What cannot be removed ends it; a line's route that cannot be installed leaves out just that
 // line's, and is told in the end. To make the change again is harmless.
-func (c *Change) Make() error {
+func (c *Change) Make() (err error) {
+	if c.unowned {
+		own, lockErr := takeLock()
+		if lockErr != nil {
+			return fmt.Errorf("%w; try again", lockErr)
+		}
+		defer func() { err = errors.Join(err, own.release()) }()
+	}
+	return c.make()
+}
+
+func (c *Change) make() error {
 	var failed policyErrors
 	for n, s := range c.steps {
 		if s.of != nil && failed.tell(s.of) {
@@ -91,7 +102,7 @@ func (e policyErrors) tell(of *policy) bool {
 // Close lets go of what the change holds.
 func (c *Change) Close() error {
 	c.kernel.close()
-	return releaseAll(c.claims)
+	return nil
 }
 
 func (c *Change) add(of *policy, command string, carryOut func(*netlink.Handle) error) {
@@ -105,19 +116,23 @@ type installed struct {
 	routes []netlink.Route
 }
 
-// slots lists the processes' slots that own any of it, in order.
-func (i installed) slots() []int {
-	owners := make(map[int]bool)
-	for _, r := range i.rules {
-		slot, _ := slotOf(r)
-		owners[slot] = true
+// ownedBy tells whether any of it is the owner's.
+func (i installed) ownedBy(o owner) bool {
+	return slices.ContainsFunc(i.rules, rulesOf(o)) || slices.ContainsFunc(i.routes, routesOf(o))
+}
+
+func rulesOf(o owner) func(netlink.Rule) bool {
+	return func(r netlink.Rule) bool {
+		of, ours := ownerOf(r)
+		return ours && of == o
 	}
-	for _, r := range i.routes {
-		slot, _ := slotOfTable(r.Table)
-		owners[slot] = true
+}
+
+func routesOf(o owner) func(netlink.Route) bool {
+	return func(r netlink.Route) bool {
+		of, ours := ownerOfTable(r.Table)
+		return ours && of == o
 	}
-	delete(owners, 0) // the administrator's, which no process claims
-	return slices.Sorted(maps.Keys(owners))
 }
 
 func (k *kernel) installed() (has installed, err error) {
@@ -127,7 +142,7 @@ func (k *kernel) installed() (has installed, err error) {
 			return has, err
 		}
 		for _, r := range rules {
-			if _, ours := slotOf(r); ours {
+			if _, ours := ownerOf(r); ours {
 				has.rules = append(has.rules, r)
 			}
 		}
@@ -136,7 +151,7 @@ func (k *kernel) installed() (has installed, err error) {
 			return has, err
 		}
 		for _, r := range routes {
-			if _, ours := slotOfTable(r.Table); ours {
+			if _, ours := ownerOfTable(r.Table); ours {
 				has.routes = append(has.routes, r)
 			}
 		}
@@ -144,51 +159,36 @@ func (k *kernel) installed() (has installed, err error) {
 	return has, nil
 }
 
-// assign gives each policy a table: the one it has, or the first that leads no other source another way out.
-func (i installed) assign(policies []policy) {
+// assign gives each policy a table of its own: the one it has, or the first that no rule for another source leads to.
+// doomed says which rules will go.
+func (i installed) assign(policies []policy, doomed func(netlink.Rule) bool) {
+	type place struct {
+		family machine.Family
+		table  int
+	}
+	taken := make(map[place]netip.Addr)
+	for _, r := range i.rules {
+		if r.Table >= tableBase && !doomed(r) {
+			taken[place{familyOf(r.Family), r.Table}] = sourceOf(r)
+		}
+	}
 	for n := range policies {
 		p := &policies[n]
-		p.variant = i.variantOf(*p)
-		for v := 0; v < variants && i.contradicts(*p, policies[:n], policies[n+1:]); v++ {
-			p.variant = v
-		}
-	}
-}
-
-// variantOf returns the variant that the policy's rules lead to now; 0 where there are none.
-func (i installed) variantOf(p policy) int {
-	for _, r := range i.rules {
-		if r.Table >= tableBase && sourceOf(r) == p.source {
-			p.variant = (r.Table - tableBase) / tablesPerSlot / slots
-			if p.table() == r.Table {
-				return p.variant
+		for _, r := range i.rules {
+			if v := (r.Table - tableBase) / tablesPerOwner / int(owners); r.Table >= tableBase && sourceOf(r) == p.source {
+				if had := (policy{owner: p.owner, variant: v, index: p.index}); had.table() == r.Table {
+					p.variant = v
+				}
 			}
 		}
-	}
-	return 0
-}
-
-// contradicts tells whether the policy's table has another way out: an earlier policy's, or that of what stays as it is.
-func (i installed) contradicts(p policy, earlier, later []policy) bool {
-	own := p.routes()
-	differs := func(r netlink.Route) bool {
-		return r.Table == p.table() && slices.ContainsFunc(own, func(o netlink.Route) bool {
-			return o.Family == r.Family && destination(o) == destination(r) && routeKey(o) != routeKey(r)
-		})
-	}
-	replaced := []netip.Addr{p.source}
-	for _, q := range earlier {
-		if replaced = append(replaced, q.source); slices.ContainsFunc(q.routes(), differs) {
-			return true
+		for v := 0; v < variants; v++ {
+			if by, ok := taken[place{p.family(), p.table()}]; !ok || by == p.source {
+				break
+			}
+			p.variant = v
 		}
+		taken[place{p.family(), p.table()}] = p.source
 	}
-	for _, q := range later {
-		replaced = append(replaced, q.source)
-	}
-	stays := func(r netlink.Rule) bool {
-		return r.Table == p.table() && familyOf(r.Family) == p.family() && !slices.Contains(replaced, sourceOf(r))
-	}
-	return slices.ContainsFunc(i.rules, stays) && slices.ContainsFunc(i.routes, differs)
 }
 
 // reconcile plans the steps from what is there to what the policies say. Of what is there, only what doomed says is
@@ -261,21 +261,6 @@ func routeKey(r netlink.Route) string {
 	}
 	r.Flags &= int(netlink.FLAG_ONLINK)
 	return fmt.Sprintf("%d %s", r.LinkIndex, ipCommand(familyOf(r.Family), routeWords(r, "")))
-}
-
-// destination is where the route leads, as text: the kernel leaves "everywhere" out.
-func destination(r netlink.Route) string {
-	if r.Dst == nil {
-		r.Dst = ipNet(everything(familyOf(r.Family)))
-	}
-	return r.Dst.String()
-}
-
-func familyOf(number int) machine.Family {
-	if number == netlink.FAMILY_V6 {
-		return machine.IPv6
-	}
-	return machine.IPv4
 }
 
 // deviceName is for the eyes of a user only: a device that has just gone is named by its number.

@@ -1,4 +1,4 @@
-package doctor
+package policyroutes
 
 import (
 	"errors"
@@ -6,41 +6,58 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dispatch/dispatcher/machine"
+	"github.com/vishvananda/netlink"
+
 	"dispatch/dispatcher/uplink"
 )
 
-// Routes are the policy routes of one running process. Two processes at a time do not touch each other's: each has a
-// number of its own, which its tables and the priorities of its rules are made of, and which it holds as long as it
-// lives. What a process has left behind that is no more, the next one to Apply removes, or RemoveLeft. The zero value is
-// ready to use; its methods must not be called at the same time.
+// Routes are the policy routes of one running process, which is the only one in its network namespace that manages any.
+// What a process has left behind that is no more, the next one to Apply removes, or RemoveLeft. The zero value is ready to
+// use; its methods must not be called at the same time.
 type Routes struct {
-	claim *claim
-	known map[known]gateway
+	own   *lock
+	known memory
 }
 
-// known is what the memory of a gateway holds good for.
-type known struct {
+// memory is the routers that were found.
+type memory map[where]Router
+
+// where is what a memory holds good for.
+type where struct {
 	index  int
 	source netip.Addr
 }
 
-// NewRoutes makes a Routes that has installed nothing yet.
-func NewRoutes() *Routes { return new(Routes) }
+// recall replaces a router that is not known any more, as when a VPN has taken the default routes away, by what was known
+// before. A nil memory forgets.
+func (m memory) recall(index int, source netip.Addr, by Router, ok bool) (Router, bool) {
+	key := where{index, source}
+	if !ok {
+		by, ok = m[key]
+		return by, ok
+	}
+	if m != nil {
+		m[key] = by
+	}
+	return by, true
+}
+
+// New makes a Routes that has installed nothing yet.
+func New() *Routes { return new(Routes) }
 
 // Apply installs the policy routes of the lines that specs name, and removes those of an earlier Apply that are no
 // longer right. It is to be called again when links, addresses or routes have changed; when nothing has to be done it
 // does nothing. A line that is down, whose router is not known or whose route the kernel refuses is none of the errors,
 // but among the Missing, unless the kernel refuses them all; a router that was known earlier on the same interface and
-// address still is.
+// address still is. It is an error that another process manages routes.
 func (r *Routes) Apply(specs ...uplink.Spec) ([]Missing, error) {
 	if len(specs) == 0 {
 		return nil, errors.New("manage routes: no uplink was named")
 	}
-	if err := CanChangeRoutes(); err != nil {
+	if err := Allowed(); err != nil {
 		return nil, err
 	}
-	if r.claim == nil {
+	if r.own == nil {
 		if err := r.begin(); err != nil {
 			return nil, err
 		}
@@ -65,9 +82,8 @@ func groundMoved(err error) bool {
 
 // applyOnce also tells whether it is worth another look.
 func (r *Routes) applyOnce(specs []uplink.Spec) (missing []Missing, moved bool, err error) {
-	mine := map[int]bool{r.claim.slot: true}
-	c, err := plan(specs, r, func(c *Change, has installed, policies []policy) {
-		c.reconcile(has, policies, inSlots(mine), inTables(mine))
+	c, err := plan(specs, managed, r.known, func([]policy) (func(netlink.Rule) bool, func(netlink.Route) bool) {
+		return rulesOf(managed), routesOf(managed)
 	})
 	if err != nil {
 		return nil, groundMoved(err), err
@@ -85,39 +101,34 @@ func (r *Routes) applyOnce(specs []uplink.Spec) (missing []Missing, moved bool, 
 	return missing, groundMoved(err), nil
 }
 
-// begin takes a number that no living process has, and clears away what the dead have left.
+// begin takes the lock, and clears away what a dead process has left.
 func (r *Routes) begin() error {
-	own, err := claimFree()
+	own, err := waitForLock()
 	if err != nil {
 		return err
 	}
-	if err = remove(map[int]bool{own.slot: true}); err == nil {
-		_, err = RemoveLeft()
-	}
-	if err != nil {
+	if err := removeManaged(); err != nil {
 		return errors.Join(err, own.release())
 	}
-	r.claim, r.known = own, make(map[known]gateway)
+	r.own, r.known = own, make(memory)
 	return nil
 }
 
-// RemoveLeft removes what Routes of processes that are no more have left behind, and tells whether there was any. It takes
-// the right to change routes. What a fix has installed stays. It holds no number that a process may want which starts at
-// the same time, save those it clears.
+// RemoveLeft removes what Routes of a process that is no more have left behind, and tells whether there was any. It takes
+// the right to change routes. What a fix has installed stays.
 func RemoveLeft() (found bool, err error) {
 	has, err := listInstalled()
+	if err != nil || !has.ownedBy(managed) {
+		return false, err
+	}
+	own, err := takeLock()
+	if errors.Is(err, errHeld) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
-	dead, err := claimDead(has)
-	if err != nil || len(dead) == 0 {
-		return false, err
-	}
-	doomed := make(map[int]bool)
-	for _, c := range dead {
-		doomed[c.slot] = true
-	}
-	return true, errors.Join(remove(doomed), releaseAll(dead))
+	return true, errors.Join(removeManaged(), own.release())
 }
 
 func listInstalled() (installed, error) {
@@ -129,8 +140,8 @@ func listInstalled() (installed, error) {
 	return k.installed()
 }
 
-// remove takes away what is in the slots.
-func remove(doomed map[int]bool) (err error) {
+// removeManaged takes away what a process has installed. The lock is to be held.
+func removeManaged() (err error) {
 	k, err := openKernel()
 	if err != nil {
 		return err
@@ -141,28 +152,16 @@ func remove(doomed map[int]bool) (err error) {
 	if err != nil {
 		return err
 	}
-	c.reconcile(has, nil, inSlots(doomed), inTables(doomed))
+	c.reconcile(has, nil, rulesOf(managed), routesOf(managed))
 	return c.Make()
-}
-
-// remember replaces a gateway that is not known, or only known from our own routes, by what was known before.
-func (r *Routes) remember(l *line, f machine.Family, way gateway, ok bool) (gateway, bool) {
-	key := known{l.iface.Index, l.source[f]}
-	if ok {
-		r.known[key] = way
-		return way, true
-	}
-	way, ok = r.known[key]
-	return way, ok
 }
 
 // Remove removes what Apply has installed. Apply may be called again afterwards.
 func (r *Routes) Remove() error {
-	if r.claim == nil {
+	if r.own == nil {
 		return nil
 	}
-	err := remove(map[int]bool{r.claim.slot: true})
-	err = errors.Join(err, r.claim.release())
-	r.claim = nil
+	err := errors.Join(removeManaged(), r.own.release())
+	r.own = nil
 	return err
 }

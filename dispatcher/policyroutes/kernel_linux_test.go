@@ -1,4 +1,4 @@
-package doctor
+package policyroutes
 
 import (
 	"bufio"
@@ -189,7 +189,7 @@ func TestRoutesSecondApplyIsSilent(t *testing.T) {
 		}
 	}
 	before := rulesAndRoutes(t)
-	r, events := NewRoutes(), routeEvents(t)
+	r, events := New(), routeEvents(t)
 	applyAll(t, r)
 	first := events()
 	if first == 0 {
@@ -208,7 +208,7 @@ func TestRoutesSecondApplyIsSilent(t *testing.T) {
 // The main table's default routes may go, as a VPN takes them away: the gateways are still known.
 func TestRoutesOutliveTheMainTable(t *testing.T) {
 	lab, servers := routesLab(t)
-	r := NewRoutes()
+	r := New()
 	applyAll(t, r)
 	for n := range wans {
 		lab.SetDefault4(n, false)
@@ -257,12 +257,12 @@ func kill(t *testing.T, cmd *exec.Cmd) {
 func TestRoutesRole(t *testing.T) {
 	switch os.Getenv(roleEnv) {
 	case "apply":
-		applyAll(t, NewRoutes())
+		applyAll(t, New())
 		fmt.Println("ready")
 		_, _ = io.Copy(io.Discard, os.Stdin) // until killed
 	case "nobody":
-		_, err := NewRoutes().Apply(specsOf(t, wans...)...)
-		fmt.Printf("can: %v\napply: %v\n", CanChangeRoutes(), err)
+		_, err := New().Apply(specsOf(t, wans...)...)
+		fmt.Printf("can: %v\napply: %v\n", Allowed(), err)
 	}
 }
 
@@ -276,7 +276,7 @@ func TestRoutesCrash(t *testing.T) {
 	if slices.Equal(rulesAndRoutes(t), before) {
 		t.Fatal("the crash left nothing behind: it proves nothing")
 	}
-	r := NewRoutes()
+	r := New()
 	applyAll(t, r)
 	carries(t, lab, servers)
 	removeAll(t, r)
@@ -287,22 +287,30 @@ func TestRoutesCrash(t *testing.T) {
 	sameAs(t, "removed by --unfix", before)
 }
 
-// Several processes may start at one moment, as at the machine's start.
+// Of several processes that start at one moment, one manages the routes, and the others say who does.
 func TestRoutesStartTogether(t *testing.T) {
 	lab, servers := routesLab(t)
 	before := rulesAndRoutes(t)
-	all := make([]*Routes, 6)
+	all, errs := make([]*Routes, 6), make([]error, 6)
 	specs := specsOf(t, wans...)
 	var running sync.WaitGroup
 	for n := range all {
-		all[n] = NewRoutes()
-		running.Go(func() {
-			if missing, err := all[n].Apply(specs...); err != nil || len(missing) > 0 {
-				t.Errorf("process %d: %v, missing %+v", n, err, missing)
-			}
-		})
+		all[n] = New()
+		running.Go(func() { _, errs[n] = all[n].Apply(specs...) })
 	}
 	running.Wait()
+	winners := 0
+	for n, err := range errs {
+		switch {
+		case err == nil:
+			winners++
+		case !errors.Is(err, errHeld) || !strings.Contains(err.Error(), "/run/dispatch-routes-"):
+			t.Errorf("process %d: %v", n, err)
+		}
+	}
+	if winners != 1 {
+		t.Errorf("%d processes manage the routes", winners)
+	}
 	carries(t, lab, servers)
 	for _, r := range all {
 		if err := r.Remove(); err != nil {
@@ -312,18 +320,99 @@ func TestRoutesStartTogether(t *testing.T) {
 	sameAs(t, "all gone", before)
 }
 
+// Nobody but the administrator can keep the lock from being taken, and a file that is not his own is not believed.
+func TestLock(t *testing.T) {
+	routesLab(t)
+	path, err := lockPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, spoil := range map[string]func() error{
+		"a link":                     func() error { return os.Symlink("/run/elsewhere", path) },
+		"a folder":                   func() error { return os.Mkdir(path, 0o700) },
+		"a file that others may use": func() error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o666)) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		if own, err := takeLock(); err == nil {
+			t.Errorf("%s is taken for the lock", what)
+			_ = own.release()
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own, err := takeLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := takeLock(); !errors.Is(err, errHeld) {
+		t.Errorf("taken twice: %v, %v", second, err)
+	}
+	if err := own.release(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left behind: %v", err)
+	}
+	// Whoever takes it while it is let go of has the lock that all others see.
+	var holders atomic.Int64
+	var running sync.WaitGroup
+	for range 4 {
+		running.Go(func() {
+			for range 300 {
+				own, err := takeLock()
+				if errors.Is(err, errHeld) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := holders.Add(1); n != 1 {
+					t.Errorf("%d hold it", n)
+				}
+				holders.Add(-1)
+				if err := own.release(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	running.Wait()
+}
+
 // --unfix holds its plan while it waits for its user's answer.
 func TestRoutesStartWhileUnfixAsks(t *testing.T) {
-	routesLab(t)
+	lab, servers := routesLab(t)
 	asking, err := PlanUnfix()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := NewRoutes()
+	r := New()
 	if missing, err := r.Apply(specsOf(t, wans...)...); err != nil || len(missing) > 0 {
 		t.Errorf("apply while --unfix waits: %v, missing %+v", err, missing)
 	}
-	if err := errors.Join(asking.Make(), asking.Close(), r.Remove()); err != nil {
+	carries(t, lab, servers)
+	if err := errors.Join(asking.Make(), asking.Close()); err != nil {
+		t.Error(err)
+	}
+	carries(t, lab, servers)
+	removeAll(t, r)
+
+	// What it was to remove of a dead process may be a living one's by then.
+	kill(t, role(t, "apply"))
+	if asking, err = PlanUnfix(); err != nil {
+		t.Fatal(err)
+	}
+	applyAll(t, r)
+	if err := asking.Make(); !errors.Is(err, errHeld) {
+		t.Errorf("removed under a living process: %v", err)
+	}
+	carries(t, lab, servers)
+	removeAll(t, r)
+	if err := asking.Close(); err != nil {
 		t.Error(err)
 	}
 }
@@ -331,6 +420,7 @@ func TestRoutesStartWhileUnfixAsks(t *testing.T) {
 // Nobody, on the client's own network: told so before anything is tried.
 func TestRoutesUnprivileged(t *testing.T) {
 	routesLab(t)
+	needNobody(t)
 	before := rulesAndRoutes(t)
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestRoutesRole$")
 	cmd.Dir = "/"
@@ -347,6 +437,22 @@ func TestRoutesUnprivileged(t *testing.T) {
 	t.Logf("%s", out)
 }
 
+// needNobody skips where there is but one user, as in the namespace that an ordinary user can make.
+func needNobody(t *testing.T) {
+	t.Helper()
+	users, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fields := strings.Fields(string(users)); len(fields) == 3 && fields[2] == "4294967295" {
+		return
+	}
+	if os.Getenv(netlab.RequireEnv) == "1" {
+		t.Fatalf("this test did NOT RUN, and %s=1 demands it: it needs a second user", netlab.RequireEnv)
+	}
+	t.Skip("this test did NOT RUN: it needs a second user, as a real root has")
+}
+
 // Apply in Watch's callback, as start does it: its own changes wake the watch again, and that has to end.
 func TestRoutesWatchSettles(t *testing.T) {
 	lab, servers := routesLab(t)
@@ -354,7 +460,7 @@ func TestRoutesWatchSettles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, specs := NewRoutes(), specsOf(t, wans...)
+	r, specs := New(), specsOf(t, wans...)
 	var calls atomic.Int64
 	ctx, cancel := context.WithCancel(t.Context())
 	var watching sync.WaitGroup
@@ -416,7 +522,7 @@ func TestRoutesThatTheKernelRefuses(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "ip", "-6", "route", "del", prefix, "dev", wans[1]).CombinedOutput(); err != nil {
 		t.Fatalf("%v, %s", err, out)
 	}
-	r := NewRoutes()
+	r := New()
 	defer removeAll(t, r)
 	missing, err := r.Apply(specsOf(t, wans...)...)
 	if err != nil || len(missing) != 1 || missing[0].Uplink != wans[1] || missing[0].Family != machine.IPv6 {

@@ -1,4 +1,4 @@
-package doctor_test
+package policyroutes_test
 
 import (
 	"errors"
@@ -14,6 +14,7 @@ import (
 
 	"dispatch/dispatcher/doctor"
 	"dispatch/dispatcher/machine"
+	"dispatch/dispatcher/policyroutes"
 	"dispatch/testdata/netlab"
 )
 
@@ -51,7 +52,7 @@ func same(t *testing.T, what string, got, want []string) {
 	}
 }
 
-func apply(t *testing.T, r *doctor.Routes, names ...string) []doctor.Missing {
+func apply(t *testing.T, r *policyroutes.Routes, names ...string) []policyroutes.Missing {
 	t.Helper()
 	missing, err := r.Apply(specs(t, names...)...)
 	if err != nil {
@@ -82,7 +83,7 @@ func TestRoutesComeAndGo(t *testing.T) {
 		t.Fatal("wan3 works without a policy route")
 	}
 
-	r := doctor.NewRoutes()
+	r := policyroutes.New()
 	if missing := apply(t, r, names...); len(missing) > 0 {
 		t.Errorf("missing: %v", missing)
 	}
@@ -123,7 +124,9 @@ func TestRoutesComeAndGo(t *testing.T) {
 	})
 	t.Run("another gateway", func(t *testing.T) {
 		run(t, "ip route replace default via 203.0.113.9 dev wan2 metric 200")
-		apply(t, r, names...)
+		if missing := apply(t, r, names...); len(missing) > 0 {
+			t.Errorf("missing: %v", missing)
+		}
 		if text := strings.Join(dump(t), "\n"); strings.Count(text, "Gw: 203.0.113.9") != 2 || strings.Contains(text, "Gw: 203.0.113.1 ") {
 			t.Errorf("the gateway is not followed:\n%s", text)
 		}
@@ -155,7 +158,7 @@ func TestRoutesComeAndGo(t *testing.T) {
 // Other hosts still reach an address that has a policy by their own way.
 func TestPolicyLeavesOtherNetworksAlone(t *testing.T) {
 	netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4, only4}})
-	r := doctor.NewRoutes()
+	r := policyroutes.New()
 	apply(t, r, "wan1", "wan2")
 	defer remove(t, r)
 	run(t, "ip route add 10.99.0.0/16 via 203.0.113.99 dev wan2")
@@ -165,7 +168,7 @@ func TestPolicyLeavesOtherNetworksAlone(t *testing.T) {
 	}
 }
 
-func remove(t *testing.T, r *doctor.Routes) {
+func remove(t *testing.T, r *policyroutes.Routes) {
 	t.Helper()
 	if err := r.Remove(); err != nil {
 		t.Error(err)
@@ -177,7 +180,7 @@ func TestRoutesLeaveExactlyWhatWasThere(t *testing.T) {
 	run(t, "ip rule add pref 5101 from 192.0.2.1 lookup main", "ip route add 192.0.2.0/24 dev wan1 table 209000000")
 	t.Cleanup(func() { run(t, "ip rule del pref 5101 from 192.0.2.1 lookup main") })
 	before := dump(t)
-	r := doctor.NewRoutes()
+	r := policyroutes.New()
 	apply(t, r, "wan1", "wan2")
 	if slices.Equal(dump(t), before) {
 		t.Error("nothing was installed")
@@ -185,8 +188,8 @@ func TestRoutesLeaveExactlyWhatWasThere(t *testing.T) {
 	remove(t, r)
 	same(t, "after Remove", dump(t), before)
 
-	for _, names := range [][]string{nil, {"wan2"}, {"wan1", "wan2"}} {
-		c, err := doctor.PlanFix(specs(t, names...))
+	for _, names := range [][]string{{"wan2"}, {"wan1", "wan2"}} {
+		c, err := policyroutes.PlanFix(specs(t, names...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +206,7 @@ func TestRoutesLeaveExactlyWhatWasThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, "made by Make, and by hand", dump(t), byHand)
-		again, err := doctor.PlanFix(specs(t, names...))
+		again, err := policyroutes.PlanFix(specs(t, names...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +224,7 @@ func TestRoutesLeaveExactlyWhatWasThere(t *testing.T) {
 func TestOwnersDoNotTouchEachOther(t *testing.T) {
 	lab := netlab.New(t, strict)
 	before := dump(t)
-	fix, err := doctor.PlanFix(specs(t, "wan1"))
+	fix, err := policyroutes.PlanFix(specs(t, "wan1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,42 +233,41 @@ func TestOwnersDoNotTouchEachOther(t *testing.T) {
 	}
 	fixed := dump(t)
 
-	a, b := doctor.NewRoutes(), doctor.NewRoutes()
+	a, b := policyroutes.New(), policyroutes.New()
 	apply(t, a, "wan1", "wan2")
-	onlyA := dump(t)
-	apply(t, b, "wan1", "wan2")
-	remove(t, b)
-	same(t, "after the second of two ended", dump(t), onlyA)
-
-	apply(t, b, "wan1", "wan2")
-	remove(t, a)
+	if missing, err := b.Apply(specs(t, "wan1")...); err == nil || !strings.Contains(err.Error(), "another process manages routes") {
+		t.Errorf("a second owner: %v, %v", missing, err)
+	}
 	server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
 	reaches(t, "wan2", server, "203.0.113.2")
 
-	// b dies; whoever comes next clears up after it, and leaves the administrator's alone.
+	// a dies; whoever comes next clears up after it, and leaves the administrator's alone.
+	if err := a.Die(); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, b, "wan1")
+	remove(t, b)
+	same(t, "after the dead one's were cleared away", dump(t), fixed)
+
+	// --unfix removes the administrator's, and none of the living.
+	apply(t, b, "wan2")
+	clearPolicies(t)
+	reaches(t, "wan2", server, "203.0.113.2")
+	remove(t, b)
+	same(t, "in the end", dump(t), before)
+
+	// And the dead one's.
+	apply(t, b, "wan2")
 	if err := b.Die(); err != nil {
 		t.Fatal(err)
 	}
-	c := doctor.NewRoutes()
-	apply(t, c, "wan1")
-	remove(t, c)
-	same(t, "after the dead one's were cleared away", dump(t), fixed)
-
-	// --unfix removes the administrator's and the dead's, and none of the living.
-	apply(t, a, "wan2")
-	apply(t, c, "wan1")
-	if err := c.Die(); err != nil {
-		t.Fatal(err)
-	}
 	clearPolicies(t)
-	reaches(t, "wan2", server, "203.0.113.2")
-	remove(t, a)
-	same(t, "in the end", dump(t), before)
+	same(t, "after the dead one's were removed by --unfix", dump(t), before)
 }
 
 func TestRoutesSayWhatIsMissing(t *testing.T) {
 	netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true}}})
-	r := doctor.NewRoutes()
+	r := policyroutes.New()
 	defer remove(t, r)
 	missing := apply(t, r, "wan1", "wan2", "nothing0")
 	if len(missing) != 2 || missing[0].Uplink != "wan2" || missing[0].Family != machine.IPv4 || missing[1].Uplink != "nothing0" {
