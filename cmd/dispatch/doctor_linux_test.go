@@ -207,6 +207,39 @@ func TestDoctorAsksBeforeItFixes(t *testing.T) {
 	}
 }
 
+// Without names, --fix is for the lines that start would use: it says which others could be lines.
+func TestDoctorTellsOfTheLinesItPassesOver(t *testing.T) {
+	netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{NoIPv6: true}}})
+	wan1, err := netlink.LinkByName("wan1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex = "lan2", wan1.Attrs().Index
+	lan2 := &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
+	if err := netlink.LinkAdd(lan2); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := netlink.LinkDel(lan2); err != nil {
+			t.Error(err)
+		}
+	})
+	addr, err := netlink.ParseAddr("198.51.100.3/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(netlink.LinkSetUp(lan2), netlink.AddrAdd(lan2, addr)); err != nil {
+		t.Fatal(err)
+	}
+	r := runDoctor(t, "", nil, nil, "--fix")
+	const told = "no route for lan2: 'start' would not use it: no default route; to make it a line, name it: dispatch doctor --fix lan2\n"
+	_, planned, _ := strings.Cut(r.err, "to be run:\n")
+	if r.code != exitFailure || !strings.Contains(r.err, told) || !strings.Contains(planned, "from 198.51.100.2/32") || strings.Contains(planned, "198.51.100.3") {
+		t.Errorf("exit code %d:\n%s", r.code, r.err)
+	}
+}
+
 func TestDoctorTellsUsageFromLines(t *testing.T) {
 	for _, c := range []struct {
 		args []string
