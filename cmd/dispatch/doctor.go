@@ -233,7 +233,7 @@ func printReport(out io.Writer, report *doctor.Report) error {
 // tells says whether a passed check has something to tell beyond its name.
 func tells(c doctor.Check) bool {
 	switch c {
-	case doctor.CheckSource, doctor.CheckRoute, doctor.CheckGateway, doctor.CheckTarget, doctor.CheckPeer:
+	case doctor.CheckSource, doctor.CheckRoute, doctor.CheckRouter, doctor.CheckTarget, doctor.CheckPeer:
 		return true
 	}
 	return false

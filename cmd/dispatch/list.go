@@ -86,8 +86,8 @@ func describe(choice uplink.Choice) listed {
 	}
 	for _, r := range i.DefaultRoutes {
 		route := listedRoute{Family: r.Family.String(), Metric: r.Metric}
-		if r.Gateway.IsValid() {
-			route.Gateway = r.Gateway.String()
+		if r.Router.IsValid() {
+			route.Gateway = r.Router.String()
 		}
 		l.DefaultRoutes = append(l.DefaultRoutes, route)
 	}

@@ -39,7 +39,7 @@ func (e *examination) examineLines(ctx context.Context) {
 		examineMTU(l)
 		e.examineSystem(l)
 	}
-	e.examineGateways(ctx)
+	e.examineRouters(ctx)
 }
 
 // examineLink says whether there is a link to look at further.

@@ -2,7 +2,7 @@
 // commands it is mended.
 //
 // An examination changes nothing and needs no privilege. The only hosts it sends anything to are the lines' own
-// gateways, and the targets and the echo URL that its caller names.
+// routers, and the targets and the echo URL that its caller names.
 package doctor
 
 import (
@@ -34,7 +34,7 @@ const (
 	CheckRoute     Check = "default_route"  // a socket tied to it finds a default route
 	CheckRules     Check = "rules"          // no routing rule discards what leaves by it
 	CheckFilter    Check = "rp_filter"      // the kernel does not drop the replies
-	CheckGateway   Check = "gateway"        // the router at the other end is alive
+	CheckRouter    Check = "gateway"        // the router at the other end is alive
 	CheckVPN       Check = "vpn"            // no VPN owns the default route
 	CheckNetwork   Check = "shared_network" // no other interface is on the same network
 	CheckDuplicate Check = "duplicate"      // it is named once
@@ -47,7 +47,7 @@ const (
 
 // order is the place of each check in a report.
 var order = []Check{
-	CheckInterface, CheckCarrier, CheckSource, CheckBind, CheckRoute, CheckRules, CheckFilter, CheckGateway, CheckVPN,
+	CheckInterface, CheckCarrier, CheckSource, CheckBind, CheckRoute, CheckRules, CheckFilter, CheckRouter, CheckVPN,
 	CheckNetwork, CheckDuplicate, CheckMTU, CheckMetric, CheckPolicy, CheckTarget, CheckPeer,
 }
 
@@ -109,14 +109,14 @@ type Options struct {
 	EchoURL string
 	// Timeout of one connection to a target, and of one fetch; 0 means 5 s.
 	Timeout time.Duration
-	// GatewayTimeout is how long a gateway may take to answer; 0 means 4 s, or 10 s if the kernel believes it knows
-	// the gateway's link address and first waits before it doubts that. Negative: the gateways are not asked, and
+	// RouterTimeout is how long a router may take to answer; 0 means 4 s, or 10 s if the kernel believes it knows
+	// the router's link address and first waits before it doubts that. Negative: the routers are not asked, and
 	// only what the kernel already knows of them counts.
-	GatewayTimeout time.Duration
+	RouterTimeout time.Duration
 }
 
 // Examine looks at the lines that specs name; with none, at those `start` would choose, and at the other interfaces
-// that look like lines, whose Chosen is false. It takes some milliseconds, up to GatewayTimeout where a gateway is
+// that look like lines, whose Chosen is false. It takes some milliseconds, up to RouterTimeout where a router is
 // silent, and the time for the targets.
 //
 // Something wrong with a line is a finding; an error means that the OS could not be asked.
@@ -137,7 +137,7 @@ func Quick(ctx context.Context, specs []uplink.Spec) ([]Line, error) {
 	if len(specs) == 0 {
 		return nil, nil
 	}
-	report, err := Examine(ctx, specs, Options{GatewayTimeout: -1})
+	report, err := Examine(ctx, specs, Options{RouterTimeout: -1})
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func TestTargetsAndTheWayToThem(t *testing.T) {
 	lab.SilenceAll(1, true)
 	gone := doctor.Target{Host: lab.Server4.String(), Port: 1}
 	report = examine(t, doctor.Options{
-		Targets: []doctor.Target{gone, target}, EchoURL: "http://" + web4.String(), Timeout: 300 * time.Millisecond, GatewayTimeout: -1,
+		Targets: []doctor.Target{gone, target}, EchoURL: "http://" + web4.String(), Timeout: 300 * time.Millisecond, RouterTimeout: -1,
 	}, "wan1", "wan2")
 	for n, words := range [][]string{{"refused", "connected"}, {"timeout", "timeout"}} {
 		for m, f := range of(report.Lines[n], doctor.CheckTarget) {
@@ -78,7 +78,7 @@ func TestLinesThatWereNotChosen(t *testing.T) {
 	netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true}}})
 	secondLine(t, 2)
 	run(t, "sysctl -qw net/ipv4/conf/all/arp_ignore=1")
-	report, err := doctor.Examine(t.Context(), nil, doctor.Options{GatewayTimeout: -1})
+	report, err := doctor.Examine(t.Context(), nil, doctor.Options{RouterTimeout: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,13 +103,13 @@ func TestLinesThatWereNotChosen(t *testing.T) {
 func TestLineThatHasLostIPv4(t *testing.T) {
 	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{}, {}}})
 	lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
-	report := examine(t, doctor.Options{GatewayTimeout: -1}, "wan1", "wan2")
+	report := examine(t, doctor.Options{RouterTimeout: -1}, "wan1", "wan2")
 	if got := notPassed(report.Lines[1]); !report.Usable || len(notPassed(report.Lines[0])) > 0 || strings.Join(got, " ") != "source/ipv4/warn" {
 		t.Errorf("usable: %v, found %v and %v", report.Usable, notPassed(report.Lines[0]), got)
 	}
 	// Where no line has any, that is how this network is.
 	lab.DelAddr(0, lab.Uplink(0).IPv4.Addr())
-	if got := notPassed(examine(t, doctor.Options{GatewayTimeout: -1}, "wan1", "wan2").Lines[1]); len(got) > 0 {
+	if got := notPassed(examine(t, doctor.Options{RouterTimeout: -1}, "wan1", "wan2").Lines[1]); len(got) > 0 {
 		t.Errorf("found %v on IPv6 alone", got)
 	}
 }
@@ -119,7 +119,7 @@ func TestDefaultRoutesOfDifferentMetrics(t *testing.T) {
 	none := netlab.Uplink{NoIPv6: true, NoDefault4: true}
 	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{none, none, {NoIPv6: true, Metric: 1001}}})
 	server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
-	report := examine(t, doctor.Options{GatewayTimeout: -1}, "wan1", "wan2", "wan3")
+	report := examine(t, doctor.Options{RouterTimeout: -1}, "wan1", "wan2", "wan3")
 	for n := range 2 {
 		routes := of(report.Lines[n], doctor.CheckRoute)
 		if len(routes) != 1 || routes[0].Status != doctor.Fail {
@@ -133,18 +133,18 @@ func TestDefaultRoutesOfDifferentMetrics(t *testing.T) {
 }
 
 // What the kernel has learned a while ago is not told as if it were so now.
-func TestGatewayThatHasJustDied(t *testing.T) {
+func TestRouterThatHasJustDied(t *testing.T) {
 	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4}})
 	server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
 	reaches(t, "wan1", server, "198.51.100.2")
-	for silent, want := range map[bool]string{false: "the gateway 198.51.100.1 answers", true: "the gateway 198.51.100.1 has answered within the last minute"} {
+	for silent, want := range map[bool]string{false: "the router 198.51.100.1 answers", true: "the router 198.51.100.1 has answered within the last minute"} {
 		lab.SilenceAll(0, silent)
 		report, err := doctor.Examine(t.Context(), specs(t, "wan1"), doctor.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range report.Lines[0].Findings {
-			if f.Check == doctor.CheckGateway && f.Text != want {
+			if f.Check == doctor.CheckRouter && f.Text != want {
 				t.Errorf("silent is %v: %q, want %q", silent, f.Text, want)
 			}
 		}

@@ -24,8 +24,8 @@ const (
 	lookAgain = 20 * time.Millisecond
 )
 
-// examineGateways asks all gateways at once.
-func (e *examination) examineGateways(ctx context.Context) {
+// examineRouters asks all routers at once.
+func (e *examination) examineRouters(ctx context.Context) {
 	type visit struct {
 		l    *line
 		f    machine.Family
@@ -36,12 +36,12 @@ func (e *examination) examineGateways(ctx context.Context) {
 	for _, l := range e.lines {
 		for _, f := range families {
 			r, ok := l.route[f]
-			if !ok || !r.Gateway.IsValid() {
+			if !ok || !r.Router.IsValid() {
 				continue
 			}
 			v := &visit{l: l, f: f}
 			visits = append(visits, v)
-			running.Go(func() { v.note = e.examineGateway(ctx, l, f, r) })
+			running.Go(func() { v.note = e.examineRouter(ctx, l, f, r) })
 		}
 	}
 	running.Wait()
@@ -50,48 +50,48 @@ func (e *examination) examineGateways(ctx context.Context) {
 	}
 }
 
-// examineGateway returns the function that notes what it has found.
-func (e *examination) examineGateway(ctx context.Context, l *line, f machine.Family, r machine.DefaultRoute) func() {
-	state := neighbourState(l, r.Gateway)
-	if e.GatewayTimeout >= 0 && state&unix.NUD_REACHABLE != 0 {
+// examineRouter returns the function that notes what it has found.
+func (e *examination) examineRouter(ctx context.Context, l *line, f machine.Family, r machine.DefaultRoute) func() {
+	state := neighbourState(l, r.Router)
+	if e.RouterTimeout >= 0 && state&unix.NUD_REACHABLE != 0 {
 		timeout := moment
-		if e.GatewayTimeout > 0 {
-			timeout = min(timeout, e.GatewayTimeout)
+		if e.RouterTimeout > 0 {
+			timeout = min(timeout, e.RouterTimeout)
 		}
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		if !knock(ctx, l, doorOf(l, r.Gateway)) {
-			return func() { l.pass(CheckGateway, f, "the gateway %s has answered within the last minute", r.Gateway) }
+		if !knock(ctx, l, doorOf(l, r.Router)) {
+			return func() { l.pass(CheckRouter, f, "the router %s has answered within the last minute", r.Router) }
 		}
-	} else if e.GatewayTimeout >= 0 && state&(unix.NUD_NOARP|unix.NUD_PERMANENT) == 0 {
-		timeout := e.GatewayTimeout
+	} else if e.RouterTimeout >= 0 && state&(unix.NUD_NOARP|unix.NUD_PERMANENT) == 0 {
+		timeout := e.RouterTimeout
 		if timeout == 0 {
 			timeout = answerTime
 			if state&(unix.NUD_STALE|unix.NUD_DELAY|unix.NUD_PROBE) != 0 {
 				timeout = doubtTime
 			}
 		}
-		state = e.provoke(ctx, l, r.Gateway, timeout)
+		state = e.provoke(ctx, l, r.Router, timeout)
 	}
 	switch {
-	case state == unix.NUD_FAILED && e.GatewayTimeout < 0:
+	case state == unix.NUD_FAILED && e.RouterTimeout < 0:
 		return func() {
-			l.warn(CheckGateway, f, nil, "the gateway %s did not answer when it was last asked", r.Gateway)
+			l.warn(CheckRouter, f, nil, "the router %s did not answer when it was last asked", r.Router)
 		}
 	case state == unix.NUD_FAILED:
 		return func() {
 			l.broken[f] = true
-			l.fail(CheckGateway, f, nil, "the gateway %s does not answer: look whether it is switched on and this is its network, or restart it", r.Gateway)
+			l.fail(CheckRouter, f, nil, "the router %s does not answer: look whether it is switched on and this is its network, or restart it", r.Router)
 		}
 	case state&(unix.NUD_REACHABLE|unix.NUD_PERMANENT|unix.NUD_NOARP) != 0:
-		return func() { l.pass(CheckGateway, f, "the gateway %s answers", r.Gateway) }
-	case e.GatewayTimeout < 0:
-		return func() { l.pass(CheckGateway, f, "nothing is known against the gateway %s", r.Gateway) }
+		return func() { l.pass(CheckRouter, f, "the router %s answers", r.Router) }
+	case e.RouterTimeout < 0:
+		return func() { l.pass(CheckRouter, f, "nothing is known against the router %s", r.Router) }
 	}
-	return func() { l.warn(CheckGateway, f, nil, "the gateway %s has not answered yet", r.Gateway) }
+	return func() { l.warn(CheckRouter, f, nil, "the router %s has not answered yet", r.Router) }
 }
 
-// provoke sends the gateway the beginning of a connection to a port that nobody serves, and returns the state its entry
+// provoke sends the router the beginning of a connection to a port that nobody serves, and returns the state its entry
 // in the neighbour table comes to within the time.
 func (e *examination) provoke(ctx context.Context, l *line, gw netip.Addr, timeout time.Duration) uint16 {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -122,7 +122,7 @@ func (e *examination) provoke(ctx context.Context, l *line, gw netip.Addr, timeo
 	}
 }
 
-// doorOf is where a gateway is knocked at.
+// doorOf is where a router is knocked at.
 func doorOf(l *line, gw netip.Addr) netip.AddrPort {
 	if gw.IsLinkLocalUnicast() {
 		gw = gw.WithZone(zoneOf(l))

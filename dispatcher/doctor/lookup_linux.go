@@ -27,7 +27,7 @@ func (e *examination) examineRoutes(l *line, f machine.Family, connectErr error)
 		l.broken[f] = true
 		l.pass(CheckRules, f, "no rule is in the way of its default route")
 	default:
-		l.route[f] = machine.DefaultRoute{Family: f, Gateway: there.Router, Metric: there.Metric}
+		l.route[f] = machine.DefaultRoute{Family: f, Router: there.Router, Metric: there.Metric}
 		l.pass(CheckRules, f, "no rule is in the way of its default route")
 		l.pass(CheckRoute, f, "%s", describeRoute(there))
 		if f == machine.IPv4 {
@@ -220,7 +220,7 @@ func (e *examination) noteSharedNetwork(l *line, f machine.Family, other *machin
 	if r, ok := other.DefaultRoute(f); ok {
 		others = r
 	}
-	if mine.Gateway.IsValid() && mine.Gateway == others.Gateway {
+	if mine.Router.IsValid() && mine.Router == others.Router {
 		l.warn(CheckNetwork, f, nil, "%s is on the network %s too, with the same router: the two share one connection to the internet", other.Name, network)
 		return
 	}

@@ -99,7 +99,7 @@ func TestBrokenSetups(t *testing.T) {
 			wants: []string{"carrier//fail"}, hopeless: true,
 		},
 		{
-			name:    "gateway that is not there",
+			name:    "router that is not there",
 			uplinks: []netlab.Uplink{only4, only4},
 			breaks: func(t *testing.T, _ *netlab.Lab) {
 				run(t, "ip route replace default via 203.0.113.9 dev wan2 metric 200")
@@ -109,7 +109,7 @@ func TestBrokenSetups(t *testing.T) {
 			wants: []string{"gateway/ipv4/fail"}, hopeless: true,
 		},
 		{
-			name:    "gateway dead",
+			name:    "router dead",
 			uplinks: []netlab.Uplink{only4, only4},
 			breaks: func(t *testing.T, lab *netlab.Lab) {
 				lab.SilenceAll(1, true)

@@ -13,7 +13,7 @@ import (
 )
 
 // What the systems other than Linux have in common: the routes that uplink lists are all that is known of them, and a
-// gateway tells that it is alive by refusing a connection.
+// router tells that it is alive by refusing a connection.
 
 const answerTime = 3 * time.Second
 
@@ -29,8 +29,8 @@ func (e *examination) examineRoutes(l *line, f machine.Family, _ error) {
 		l.note(status, CheckRoute, f, commands, "%s has no default route: %s", l.Interface, advice)
 	} else {
 		l.route[f] = r
-		if r.Gateway.IsValid() {
-			l.pass(CheckRoute, f, "the default route is by %s with metric %d", r.Gateway, r.Metric)
+		if r.Router.IsValid() {
+			l.pass(CheckRoute, f, "the default route is by %s with metric %d", r.Router, r.Metric)
 		} else {
 			l.pass(CheckRoute, f, "the default route is the link itself with metric %d", r.Metric)
 		}
@@ -47,19 +47,19 @@ func ownDefaultRoute(l *line, f machine.Family) (machine.DefaultRoute, bool) {
 func (e *examination) noteSharedNetwork(l *line, f machine.Family, other *machine.Interface, network netip.Prefix) {
 	mine, _ := ownDefaultRoute(l, f)
 	others, _ := other.DefaultRoute(f)
-	if mine.Gateway.IsValid() && mine.Gateway == others.Gateway {
+	if mine.Router.IsValid() && mine.Router == others.Router {
 		l.warn(CheckNetwork, f, nil, "%s is on the network %s too, with the same router: the two share one connection to the internet", other.Name, network)
 		return
 	}
 	l.warn(CheckNetwork, f, nil, "%s is on the network %s too", other.Name, network)
 }
 
-// examineGateways knocks at all gateways at once. A silent one is nothing to tell: many say nothing to strangers.
-func (e *examination) examineGateways(ctx context.Context) {
-	if e.GatewayTimeout < 0 {
+// examineRouters knocks at all routers at once. A silent one is nothing to tell: many say nothing to strangers.
+func (e *examination) examineRouters(ctx context.Context) {
+	if e.RouterTimeout < 0 {
 		return
 	}
-	timeout := e.GatewayTimeout
+	timeout := e.RouterTimeout
 	if timeout == 0 {
 		timeout = answerTime
 	}
@@ -70,18 +70,18 @@ func (e *examination) examineGateways(ctx context.Context) {
 	for _, l := range e.lines {
 		for _, f := range families {
 			r, ok := l.route[f]
-			if !ok || !r.Gateway.IsValid() {
+			if !ok || !r.Router.IsValid() {
 				continue
 			}
 			running.Go(func() {
-				err := knock(ctx, l, r.Gateway)
+				err := knock(ctx, l, r.Router)
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
 				case err == nil, uplink.FailureOf(err) == uplink.Refused:
-					l.pass(CheckGateway, f, "the gateway %s answers", r.Gateway)
+					l.pass(CheckRouter, f, "the router %s answers", r.Router)
 				case unreachable(err):
-					l.fail(CheckGateway, f, nil, "the gateway %s does not answer: look whether it is switched on and this is its network, or restart it", r.Gateway)
+					l.fail(CheckRouter, f, nil, "the router %s does not answer: look whether it is switched on and this is its network, or restart it", r.Router)
 				}
 			})
 		}
@@ -89,15 +89,15 @@ func (e *examination) examineGateways(ctx context.Context) {
 	running.Wait()
 }
 
-// unreachable tells whether the machine has asked for the gateway's link address in vain.
+// unreachable tells whether the machine has asked for the router's link address in vain.
 func unreachable(err error) bool { return uplink.FailureOf(err) == uplink.HostUnreachable }
 
 // knock sends the beginning of a connection to a port that nobody serves.
-func knock(ctx context.Context, l *line, gateway netip.Addr) error {
-	if gateway.IsLinkLocalUnicast() {
-		gateway = gateway.WithZone(zoneOf(l))
+func knock(ctx context.Context, l *line, router netip.Addr) error {
+	if router.IsLinkLocalUnicast() {
+		router = router.WithZone(zoneOf(l))
 	}
-	conn, err := l.way.DialStream(ctx, uplink.To(netip.AddrPortFrom(gateway, discardPort)))
+	conn, err := l.way.DialStream(ctx, uplink.To(netip.AddrPortFrom(router, discardPort)))
 	if err != nil {
 		return err
 	}

@@ -120,14 +120,14 @@ func setMetric(name string, f machine.Family, metric int) string {
 	return "netsh interface " + f.String() + " set interface " + quote(name) + " metric=" + strconv.Itoa(metric)
 }
 
-// missingRoute asks DHCP for a gateway; where addresses are set by hand, the gateway has to be as well.
+// missingRoute asks DHCP for a router; where addresses are set by hand, the router has to be as well.
 func missingRoute(l *line, f machine.Family) ([]string, string) {
 	commands := renew(l.Interface)
 	if f == machine.IPv6 {
 		commands = []string{"ipconfig /renew6 " + quote(l.Interface)}
 	}
-	return commands, "its gateway is missing; where its address was set by hand, set the gateway too, with 'netsh interface " +
-		f.String() + " add route " + everything(f) + " \"" + l.Interface + "\" GATEWAY'"
+	return commands, "its router is missing; where its address was set by hand, set the router too, with 'netsh interface " +
+		f.String() + " add route " + everything(f) + " \"" + l.Interface + "\" ROUTER'"
 }
 
 func everything(f machine.Family) string {

@@ -280,7 +280,7 @@ func TestKernelEndsACheck(t *testing.T) {
 	table.List = func() ([]machine.Interface, error) {
 		all, err := list()
 		if routed.Load() {
-			all[0].DefaultRoutes = []machine.DefaultRoute{{Family: uplink.IPv4, Gateway: netip.MustParseAddr("127.0.0.2")}}
+			all[0].DefaultRoutes = []machine.DefaultRoute{{Family: uplink.IPv4, Router: netip.MustParseAddr("127.0.0.2")}}
 		}
 		return all, err
 	}

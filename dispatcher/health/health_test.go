@@ -27,7 +27,7 @@ func noLines(t *testing.T) (*uplink.Fleet, *machine.Table) {
 			all = append(all, machine.Interface{
 				Index: 4000 + n, Name: fmt.Sprintf("nowhere%d", n), Up: true,
 				Addresses:     []machine.Address{{Prefix: netip.MustParsePrefix(prefix)}},
-				DefaultRoutes: []machine.DefaultRoute{{Family: uplink.IPv4, Gateway: netip.MustParsePrefix(prefix).Addr().Next()}},
+				DefaultRoutes: []machine.DefaultRoute{{Family: uplink.IPv4, Router: netip.MustParsePrefix(prefix).Addr().Next()}},
 			})
 		}
 		return all, nil

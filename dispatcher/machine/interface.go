@@ -52,8 +52,8 @@ type Address struct {
 // DefaultRoute is one default route of one family.
 type DefaultRoute struct {
 	Family Family
-	// Gateway is the next hop; invalid where there is none (a tunnel).
-	Gateway netip.Addr
+	// Router is the next hop; invalid where there is none (a tunnel).
+	Router netip.Addr
 	// Metric is the OS's preference, lower is better; on Windows route metric plus interface metric.
 	Metric int
 }

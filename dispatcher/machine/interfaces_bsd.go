@@ -169,7 +169,7 @@ func parseRoute(m *rib.RouteMessage) (route, bool) {
 	dst, mask := addrBytes(m.Addrs[unix.RTAX_DST]), addrBytes(m.Addrs[unix.RTAX_NETMASK])
 	r := route{to: maskedPrefix(dst, mask)}
 	if m.Flags&unix.RTF_GATEWAY != 0 {
-		r.gateway, _ = netip.AddrFromSlice(addrBytes(m.Addrs[unix.RTAX_GATEWAY]))
+		r.router, _ = netip.AddrFromSlice(addrBytes(m.Addrs[unix.RTAX_GATEWAY]))
 	}
 	if runtime.GOOS == "darwin" && m.Flags&routeScoped != 0 {
 		r.metric = 1

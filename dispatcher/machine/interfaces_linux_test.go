@@ -18,7 +18,7 @@ func TestInterfacesDefaultRoutes(t *testing.T) {
 		name string
 		// build starts with two lines that are up and have addresses and no default route.
 		build func(n *testNetwork)
-		want  []string // device family gateway metric
+		want  []string // device family router metric
 	}{
 		{"none", func(*testNetwork) {}, nil},
 		{"one a line, by metric", func(n *testNetwork) {
@@ -34,14 +34,14 @@ func TestInterfacesDefaultRoutes(t *testing.T) {
 			n.route("::/0", "wan0", "fe80::1", netlink.Route{Priority: 1024})
 			n.route("0.0.0.0/0", "wan0", "10.0.0.1", netlink.Route{})
 		}, []string{"wan0 ipv4 10.0.0.1 0", "wan0 ipv6 fe80::1 1024"}},
-		{"without a gateway", func(n *testNetwork) {
+		{"without a router", func(n *testNetwork) {
 			n.route("0.0.0.0/0", "wan0", "", netlink.Route{Scope: netlink.SCOPE_LINK})
 			n.route("::/0", "wan0", "", netlink.Route{Priority: 5})
 		}, []string{"wan0 ipv4 - 0", "wan0 ipv6 - 5"}},
-		{"a gateway that is not on the link", func(n *testNetwork) {
+		{"a router that is not on the link", func(n *testNetwork) {
 			n.route("0.0.0.0/0", "wan0", "192.0.2.1", netlink.Route{Flags: int(netlink.FLAG_ONLINK)})
 		}, []string{"wan0 ipv4 192.0.2.1 0"}},
-		{"IPv4 through an IPv6 gateway", func(n *testNetwork) {
+		{"IPv4 through an IPv6 router", func(n *testNetwork) {
 			n.route("0.0.0.0/0", "wan0", "", netlink.Route{Via: &netlink.Via{
 				AddrFamily: unix.AF_INET6, Addr: netip.MustParseAddr("2001:db8::1").AsSlice(),
 			}})
@@ -165,11 +165,11 @@ func TestInterfacesDefaultRoutes(t *testing.T) {
 				var got []string
 				for name, i := range n.interfaces() {
 					for _, r := range i.DefaultRoutes {
-						gateway := "-"
-						if r.Gateway.IsValid() {
-							gateway = r.Gateway.String()
+						router := "-"
+						if r.Router.IsValid() {
+							router = r.Router.String()
 						}
-						got = append(got, fmt.Sprintf("%s %s %s %d", name, r.Family, gateway, r.Metric))
+						got = append(got, fmt.Sprintf("%s %s %s %d", name, r.Family, router, r.Metric))
 					}
 				}
 				slices.Sort(got)

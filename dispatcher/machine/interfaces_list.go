@@ -18,7 +18,7 @@ import (
 // A route to 0.0.0.0/0 or ::/0 does, and so do two routes by the same interface that halve that space, because
 // this is how OpenVPN and WireGuard take over all traffic without touching the route that was there: 0.0.0.0/1
 // with 128.0.0.0/1, ::/1 with 8000::/1, 2000::/4 with 3000::/4. For IPv6 only 2000::/3 needs to be covered, as
-// no other space is assigned for global unicast. The pair is shown as one DefaultRoute, with the gateway of the
+// no other space is assigned for global unicast. The pair is shown as one DefaultRoute, with the router of the
 // lower half and the worse of both metrics. Routes that discard packets (blackhole, unreachable, prohibit) do
 // not count.
 //
@@ -45,9 +45,9 @@ func Interfaces() ([]Interface, error) {
 
 // route is a row of a routing table; the interface it leaves by is the key it is kept under.
 type route struct {
-	to      netip.Prefix
-	gateway netip.Addr // invalid where there is none
-	metric  int
+	to     netip.Prefix
+	router netip.Addr // invalid where there is none
+	metric int
 }
 
 // covers tells whether the route takes all destinations of the lower (0) or upper (1) half of what a default
@@ -66,8 +66,8 @@ func (r route) covers(f Family, half int) bool {
 // only once. The order of routes does not matter, save among equal metrics.
 func defaultRoutes(routes []route) []DefaultRoute {
 	var found []DefaultRoute
-	add := func(f Family, gateway netip.Addr, metric int) {
-		r := DefaultRoute{Family: f, Gateway: gateway, Metric: metric}
+	add := func(f Family, router netip.Addr, metric int) {
+		r := DefaultRoute{Family: f, Router: router, Metric: metric}
 		if !slices.Contains(found, r) {
 			found = append(found, r)
 		}
@@ -78,7 +78,7 @@ func defaultRoutes(routes []route) []DefaultRoute {
 			r := &routes[n]
 			covers := [2]bool{r.covers(f, 0), r.covers(f, 1)}
 			if covers[0] && covers[1] {
-				add(f, r.gateway, r.metric)
+				add(f, r.router, r.metric)
 				continue
 			}
 			for half, h := range halves {
@@ -88,7 +88,7 @@ func defaultRoutes(routes []route) []DefaultRoute {
 			}
 		}
 		if lower, upper := halves[0], halves[1]; lower != nil && upper != nil {
-			add(f, lower.gateway, max(lower.metric, upper.metric))
+			add(f, lower.router, max(lower.metric, upper.metric))
 		}
 	}
 	slices.SortStableFunc(found, func(a, b DefaultRoute) int {

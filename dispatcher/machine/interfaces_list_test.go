@@ -7,18 +7,18 @@ import (
 )
 
 func TestDefaultRoutes(t *testing.T) {
-	to := func(prefix, gateway string, metric int) route {
+	to := func(prefix, router string, metric int) route {
 		r := route{to: netip.MustParsePrefix(prefix), metric: metric}
-		if gateway != "" {
-			r.gateway = netip.MustParseAddr(gateway)
+		if router != "" {
+			r.router = netip.MustParseAddr(router)
 		}
 		return r
 	}
-	v4 := func(gateway string, metric int) DefaultRoute {
-		return DefaultRoute{Family: IPv4, Gateway: to("0.0.0.0/0", gateway, 0).gateway, Metric: metric}
+	v4 := func(router string, metric int) DefaultRoute {
+		return DefaultRoute{Family: IPv4, Router: to("0.0.0.0/0", router, 0).router, Metric: metric}
 	}
-	v6 := func(gateway string, metric int) DefaultRoute {
-		return DefaultRoute{Family: IPv6, Gateway: to("0.0.0.0/0", gateway, 0).gateway, Metric: metric}
+	v6 := func(router string, metric int) DefaultRoute {
+		return DefaultRoute{Family: IPv6, Router: to("0.0.0.0/0", router, 0).router, Metric: metric}
 	}
 	for _, c := range []struct {
 		name string

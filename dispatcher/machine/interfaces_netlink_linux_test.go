@@ -76,16 +76,16 @@ func TestParseRouteLeaves(t *testing.T) {
 		return b
 	}
 	oif := func(device uint32) []byte { return appendAttribute32(nil, unix.RTA_OIF, device) }
-	gateway := netip.MustParseAddr("fe80::1")
+	router := netip.MustParseAddr("fe80::1")
 	hop := func(device byte) []byte {
-		a := appendAttribute(nil, unix.RTA_GATEWAY, gateway.AsSlice())
+		a := appendAttribute(nil, unix.RTA_GATEWAY, router.AsSlice())
 		return append([]byte{byte(8 + len(a)), 0, 0, 0, device, 0, 0, 0}, a...)
 	}
 	for _, c := range []struct {
-		name    string
-		in      []byte
-		want    leaving
-		gateway bool
+		name   string
+		in     []byte
+		want   leaving
+		router bool
 	}{
 		{"device", message(unix.RTN_UNICAST, oif(2)), leavesByDevice, false},
 		{"another", message(unix.RTN_UNICAST, oif(3)), leavesElsewhere, false},
@@ -95,8 +95,8 @@ func TestParseRouteLeaves(t *testing.T) {
 		{"broken hop", message(unix.RTN_UNICAST, appendAttribute(nil, unix.RTA_MULTIPATH, hop(2)[:12])), leavesElsewhere, false},
 	} {
 		r := parseRoute(c.in, 2)
-		if r.leaves != c.want || r.kind != unix.RTN_UNICAST || (r.gateway == gateway) != c.gateway {
-			t.Errorf("%s: got %d with gateway %v, want %d", c.name, r.leaves, r.gateway, c.want)
+		if r.leaves != c.want || r.kind != unix.RTN_UNICAST || (r.router == router) != c.router {
+			t.Errorf("%s: got %d with router %v, want %d", c.name, r.leaves, r.router, c.want)
 		}
 	}
 }

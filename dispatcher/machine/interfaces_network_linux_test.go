@@ -156,11 +156,11 @@ func (n *testNetwork) route(dst, device, via string, r netlink.Route) {
 }
 
 // multipath adds a route with one hop for each of wan0, wan1, ...
-func (n *testNetwork) multipath(dst string, metric int, gateways ...string) {
+func (n *testNetwork) multipath(dst string, metric int, routers ...string) {
 	var hops []*netlink.NexthopInfo
-	for at, gateway := range gateways {
+	for at, router := range routers {
 		hops = append(hops, &netlink.NexthopInfo{
-			LinkIndex: n.index(fmt.Sprintf("wan%d", at)), Gw: netip.MustParseAddr(gateway).AsSlice(),
+			LinkIndex: n.index(fmt.Sprintf("wan%d", at)), Gw: netip.MustParseAddr(router).AsSlice(),
 		})
 	}
 	n.route(dst, "", "", netlink.Route{MultiPath: hops, Priority: metric})

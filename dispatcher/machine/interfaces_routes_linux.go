@@ -227,12 +227,12 @@ func parseRoute(b []byte, device int) reply {
 			}
 		case unix.RTA_MULTIPATH:
 			r.leaves = leavesElsewhere
-			if by, gateway, ok := parseNexthops(value, device); ok {
-				r.device, r.gateway, r.leaves = by, gateway, leavesByDevice
+			if by, router, ok := parseNexthops(value, device); ok {
+				r.device, r.router, r.leaves = by, router, leavesByDevice
 			}
 		default:
-			if gateway, ok := parseGateway(kind, value); ok {
-				r.gateway = gateway
+			if router, ok := parseNextHop(kind, value); ok {
+				r.router = router
 			}
 		}
 	}
@@ -240,8 +240,8 @@ func parseRoute(b []byte, device int) reply {
 	return r
 }
 
-// parseNexthops finds the device's gateway, or the first one, in a list of struct rtnexthop; false when there is none.
-func parseNexthops(b []byte, device int) (by int, gateway netip.Addr, ok bool) {
+// parseNexthops finds the device's router, or the first one, in a list of struct rtnexthop; false when there is none.
+func parseNexthops(b []byte, device int) (by int, router netip.Addr, ok bool) {
 	for len(b) >= unix.SizeofRtNexthop {
 		size := int(binary.NativeEndian.Uint16(b))
 		if size < unix.SizeofRtNexthop || size > len(b) {
@@ -249,7 +249,7 @@ func parseNexthops(b []byte, device int) (by int, gateway netip.Addr, ok bool) {
 		}
 		if by = int(int32(binary.NativeEndian.Uint32(b[4:]))); device == 0 || by == device {
 			for kind, value := range attributes(b[unix.SizeofRtNexthop:size]) {
-				if a, ok := parseGateway(kind, value); ok {
+				if a, ok := parseNextHop(kind, value); ok {
 					return by, a, true
 				}
 			}
@@ -260,9 +260,9 @@ func parseNexthops(b []byte, device int) (by int, gateway netip.Addr, ok bool) {
 	return 0, netip.Addr{}, false
 }
 
-// parseGateway reads RTA_GATEWAY, or RTA_VIA: a gateway of the other family (struct rtvia), as when IPv4 goes
+// parseNextHop reads RTA_GATEWAY, or RTA_VIA: a router of the other family (struct rtvia), as when IPv4 goes
 // through an IPv6 router (RFC 8950).
-func parseGateway(kind uint16, value []byte) (netip.Addr, bool) {
+func parseNextHop(kind uint16, value []byte) (netip.Addr, bool) {
 	switch kind {
 	case unix.RTA_GATEWAY:
 		return netip.AddrFromSlice(value)

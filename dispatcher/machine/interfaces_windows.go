@@ -10,7 +10,7 @@ import (
 )
 
 // readInterfaces reads links and addresses with GetAdaptersAddresses, and the routes with GetIpForwardTable2: the
-// adapters' own list of gateways lacks the default routes of VPNs, which have none.
+// adapters' own list of routers lacks the default routes of VPNs, which have none.
 func readInterfaces() ([]Interface, map[int][]route, error) {
 	buffer, err := readAdapters()
 	if err != nil {
@@ -153,15 +153,15 @@ func readRoutes(adapters map[uint64]*windows.IpAdapterAddresses) (map[int][]rout
 // forwardRoute reads a row of the table. Windows compares routes by the sum of their own and their interface's
 // metric.
 func forwardRoute(row *windows.MibIpForwardRow2, a *windows.IpAdapterAddresses) (route, bool) {
-	dst, gateway := sockaddr(&row.DestinationPrefix.Prefix), sockaddr(&row.NextHop)
+	dst, router := sockaddr(&row.DestinationPrefix.Prefix), sockaddr(&row.NextHop)
 	r := route{to: netip.PrefixFrom(dst, int(row.DestinationPrefix.PrefixLength))}
 	if dst.Is4() {
 		r.metric = int(row.Metric) + int(a.Ipv4Metric)
 	} else {
 		r.metric = int(row.Metric) + int(a.Ipv6Metric)
 	}
-	if !gateway.IsUnspecified() {
-		r.gateway = gateway // else the destinations are on the link, as with most VPNs
+	if !router.IsUnspecified() {
+		r.router = router // else the destinations are on the link, as with most VPNs
 	}
 	return r, r.to.IsValid() && row.Loopback == 0
 }

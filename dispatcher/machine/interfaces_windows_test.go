@@ -17,12 +17,12 @@ func TestForwardRoute(t *testing.T) {
 	}
 	adapter := &windows.IpAdapterAddresses{Ipv4Metric: 25, Ipv6Metric: 35}
 	for _, c := range []struct {
-		dst, gateway string
-		bits         uint8
-		loopback     uint8
-		want         string // empty: none
-		via          netip.Addr
-		metric       int
+		dst, router string
+		bits        uint8
+		loopback    uint8
+		want        string // empty: none
+		via         netip.Addr
+		metric      int
 	}{
 		{"0.0.0.0", "10.0.0.1", 0, 0, "0.0.0.0/0", netip.MustParseAddr("10.0.0.1"), 28},
 		{"0.0.0.0", "0.0.0.0", 0, 0, "0.0.0.0/0", netip.Addr{}, 28},
@@ -32,11 +32,11 @@ func TestForwardRoute(t *testing.T) {
 		{"127.0.0.0", "0.0.0.0", 8, 1, "", netip.Addr{}, 0},
 		{"10.0.0.0", "0.0.0.0", 33, 0, "", netip.Addr{}, 0},
 	} {
-		row := &windows.MibIpForwardRow2{Metric: 3, Loopback: c.loopback, NextHop: rawSockaddr(c.gateway)}
+		row := &windows.MibIpForwardRow2{Metric: 3, Loopback: c.loopback, NextHop: rawSockaddr(c.router)}
 		row.DestinationPrefix = windows.IpAddressPrefix{Prefix: rawSockaddr(c.dst), PrefixLength: c.bits}
 		r, ok := forwardRoute(row, adapter)
-		if ok != (c.want != "") || ok && (r.to.String() != c.want || r.gateway != c.via || r.metric != c.metric) {
-			t.Errorf("%s/%d by %s: got %v, %v", c.dst, c.bits, c.gateway, r, ok)
+		if ok != (c.want != "") || ok && (r.to.String() != c.want || r.router != c.via || r.metric != c.metric) {
+			t.Errorf("%s/%d by %s: got %v, %v", c.dst, c.bits, c.router, r, ok)
 		}
 	}
 	if _, ok := forwardRoute(&windows.MibIpForwardRow2{}, adapter); ok {

@@ -39,7 +39,7 @@ func (n *rtnetlink) path(dst netip.Addr, device int, source netip.Addr) (Path, e
 	case device != 0 && r.leaves != leavesByDevice:
 		return Path{}, fmt.Errorf("%w: %w", ErrNoRoute, unix.ENETUNREACH)
 	}
-	p := Path{Device: device, Source: source, Router: r.gateway, To: r.to, Metric: r.metric, Table: r.table}
+	p := Path{Device: device, Source: source, Router: r.router, To: r.to, Metric: r.metric, Table: r.table}
 	if device != 0 && source.IsValid() {
 		return p, nil
 	}
@@ -54,7 +54,7 @@ func (n *rtnetlink) path(dst netip.Addr, device int, source netip.Addr) (Path, e
 		p.Source = chosen.source
 	}
 	if device == 0 { // of several hops the kernel has taken one
-		p.Device, p.Router = chosen.device, chosen.gateway
+		p.Device, p.Router = chosen.device, chosen.router
 	}
 	return p, nil
 }

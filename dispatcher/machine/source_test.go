@@ -10,7 +10,7 @@ func TestSource(t *testing.T) {
 	t.Parallel()
 	old, temporary, tentative := address("2001:db8:1::aaaa/64"), address("2001:db8:1::bbbb/64"), address("2001:db8:1::cccc/64")
 	old.Deprecated, temporary.Temporary, tentative.Tentative = true, true, true
-	routed := []DefaultRoute{{Family: IPv6, Gateway: netip.MustParseAddr("fe80::1")}}
+	routed := []DefaultRoute{{Family: IPv6, Router: netip.MustParseAddr("fe80::1")}}
 	for name, c := range map[string]struct {
 		addresses []Address
 		routes    []DefaultRoute

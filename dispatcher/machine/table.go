@@ -9,7 +9,7 @@ import (
 
 const (
 	// tableTTL is how long a reading of the interfaces serves where nobody watches for changes. Short enough that
-	// an address change is followed within a second, long enough that a busy gateway does not ask the kernel at
+	// an address change is followed within a second, long enough that a busy router does not ask the kernel at
 	// every dial.
 	tableTTL = time.Second
 	// watchedTTL is how long it serves while a watcher follows the OS's events. The watcher reads anew more often

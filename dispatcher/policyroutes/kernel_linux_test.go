@@ -205,7 +205,7 @@ func TestRoutesSecondApplyIsSilent(t *testing.T) {
 	t.Logf("changes announced: %d by the first Apply, none by the second", first)
 }
 
-// The main table's default routes may go, as a VPN takes them away: the gateways are still known.
+// The main table's default routes may go, as a VPN takes them away: the routers are still known.
 func TestRoutesOutliveTheMainTable(t *testing.T) {
 	lab, servers := routesLab(t)
 	r := New()
@@ -517,7 +517,7 @@ func TestRoutesWatchSettles(t *testing.T) {
 // A route that the kernel refuses costs its own line only, and that is told.
 func TestRoutesThatTheKernelRefuses(t *testing.T) {
 	lab, servers := routesLab(t)
-	// The gateway is on no network of the interface any more, as when the announced prefix has run out.
+	// The router is on no network of the interface any more, as when the announced prefix has run out.
 	prefix := lab.Uplink(1).IPv6.Masked().String()
 	if out, err := exec.CommandContext(t.Context(), "ip", "-6", "route", "del", prefix, "dev", wans[1]).CombinedOutput(); err != nil {
 		t.Fatalf("%v, %s", err, out)

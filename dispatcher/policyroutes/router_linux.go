@@ -132,8 +132,8 @@ func neighbourRouter(interfaces []machine.Interface, i *machine.Interface, sourc
 			continue
 		}
 		_, same := machine.SharedNetwork(i, other, f)
-		if r, ok := other.DefaultRoute(f); same && ok && i.Adjoins(source, r.Gateway) {
-			return Router{Addr: r.Gateway, Origin: "the default route of " + other.Name + " on the same network"}, true
+		if r, ok := other.DefaultRoute(f); same && ok && i.Adjoins(source, r.Router) {
+			return Router{Addr: r.Router, Origin: "the default route of " + other.Name + " on the same network"}, true
 		}
 	}
 	return Router{}, false

@@ -91,7 +91,7 @@ func TestRoutesComeAndGo(t *testing.T) {
 		reaches(t, name, server4, []string{"198.51.100.2", "203.0.113.2", "100.64.2.2"}[n])
 		reaches(t, name, server6, fmt.Sprintf("2001:db8:%d::2", n+1))
 	}
-	if report := examine(t, doctor.Options{GatewayTimeout: -1}, names...); !report.Usable {
+	if report := examine(t, doctor.Options{RouterTimeout: -1}, names...); !report.Usable {
 		t.Errorf("not usable: %v", report)
 	}
 	first := dump(t)
@@ -122,13 +122,13 @@ func TestRoutesComeAndGo(t *testing.T) {
 		lab.Readdress(1, netip.MustParsePrefix("203.0.113.2/24"))
 		apply(t, r, names...)
 	})
-	t.Run("another gateway", func(t *testing.T) {
+	t.Run("another router", func(t *testing.T) {
 		run(t, "ip route replace default via 203.0.113.9 dev wan2 metric 200")
 		if missing := apply(t, r, names...); len(missing) > 0 {
 			t.Errorf("missing: %v", missing)
 		}
 		if text := strings.Join(dump(t), "\n"); strings.Count(text, "Gw: 203.0.113.9") != 2 || strings.Contains(text, "Gw: 203.0.113.1 ") {
-			t.Errorf("the gateway is not followed:\n%s", text)
+			t.Errorf("the router is not followed:\n%s", text)
 		}
 		run(t, "ip route replace default via 203.0.113.1 dev wan2 metric 200")
 		apply(t, r, names...)

@@ -15,7 +15,7 @@ func address(prefix string) machine.Address {
 }
 
 func via(f Family, gateway string) machine.DefaultRoute {
-	return machine.DefaultRoute{Family: f, Gateway: netip.MustParseAddr(gateway)}
+	return machine.DefaultRoute{Family: f, Router: netip.MustParseAddr(gateway)}
 }
 
 // laptop has Wi-Fi and Ethernet with default routes, a phone's tether that is down, a VPN without a
