@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -423,8 +424,14 @@ func startVPN(t *testing.T, networks ...string) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "vpn0"
 	tun := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TUN, NonPersist: true, Queues: 1}
-	if err := netlink.LinkAdd(tun); err != nil {
-		t.Fatalf("make a tunnel (is there a /dev/net/tun?): %v", err)
+	err := netlink.LinkAdd(tun)
+	if device, openErr := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); openErr == nil {
+		device.Close()
+	} else if os.Getenv(netlab.RequireEnv) != "1" {
+		t.Skipf("this test did NOT RUN, it needs a tunnel: %v", openErr)
+	}
+	if err != nil {
+		t.Fatalf("make a tunnel: %v", err)
 	}
 	t.Cleanup(func() {
 		for _, f := range tun.Fds {

@@ -277,6 +277,9 @@ func TestInterfacesKindAndState(t *testing.T) {
 	inNewNamespace(t, func(n *testNetwork) {
 		n.link(&netlink.Veth{LinkAttrs: linkAttrs("veth0"), PeerName: "veth1"})
 		n.link(&netlink.Bridge{LinkAttrs: linkAttrs("br0")})
+		port := linkAttrs("veth2") // without a port, a bridge has a carrier
+		port.MasterIndex = n.index("br0")
+		n.link(&netlink.Veth{LinkAttrs: port, PeerName: "veth3"})
 		tuns := mayMakeTUN(t)
 		if tuns {
 			n.link(&netlink.Tuntap{LinkAttrs: linkAttrs("tun0"), Mode: netlink.TUNTAP_MODE_TUN})
@@ -305,6 +308,8 @@ func TestInterfacesKindAndState(t *testing.T) {
 			"lo":    {KindLoopback, false}, // down in a new namespace
 			"veth0": {KindVirtual, false},  // the other end is down
 			"veth1": {KindVirtual, false},
+			"veth2": {KindVirtual, false},
+			"veth3": {KindVirtual, false},
 			"br0":   {KindVirtual, false}, // no port has a carrier
 		}
 		if tuns {
