@@ -181,7 +181,7 @@ func (i installed) assign(policies []policy, doomed func(netlink.Rule) bool) {
 				}
 			}
 		}
-		for v := 0; v < variants; v++ {
+		for v := range variants {
 			if by, ok := taken[place{p.family(), p.table()}]; !ok || by == p.source {
 				break
 			}

@@ -30,7 +30,7 @@ func takeLock() (*lock, error) {
 		}
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("%w, and holds %s", errHeld, path), f.Close())
+			return nil, errors.Join(fmt.Errorf("%w, and holds %s; end it first", errHeld, path), f.Close())
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
