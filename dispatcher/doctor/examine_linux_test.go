@@ -204,3 +204,25 @@ func TestEchoIsNotRedirected(t *testing.T) {
 		t.Errorf("%+v", found)
 	}
 }
+
+// Which rule it was the kernel does not say: with several, all are named, and none is to be removed.
+func TestRulesInTheWayAreNamed(t *testing.T) {
+	netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4, only4}})
+	rules := []string{"pref 400 from 203.0.113.0/24 prohibit", "pref 401 to 10.0.0.0/8 lookup 77", "pref 402 fwmark 7 lookup 78", "pref 403 oif wan1 lookup 79"}
+	for _, r := range rules {
+		run(t, "ip rule add "+r)
+		t.Cleanup(func() { run(t, "ip rule del "+r) })
+	}
+	found := of(examine(t, doctor.Options{RouterTimeout: -1}, "wan2").Lines[0], doctor.CheckRules)
+	if len(found) != 1 || found[0].Status != doctor.Fail || len(found[0].Commands) > 0 {
+		t.Fatalf("%+v", found)
+	}
+	for _, part := range []string{
+		"it has the default route by 203.0.113.1", "look up the route to 126.255.255.254 from 203.0.113.2 by interface ", "no route to host",
+		"are the rules 'pref 400 from 203.0.113.0/24', 'pref 401 from all to 10.0.0.0/8 lookup 77'; look at",
+	} {
+		if !strings.Contains(found[0].Text, part) {
+			t.Errorf("%q is not in: %s", part, found[0].Text)
+		}
+	}
+}

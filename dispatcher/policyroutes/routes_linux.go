@@ -192,7 +192,7 @@ type Rule struct {
 }
 
 // ForeignRules lists the routing rules that are neither the kernel's own nor ours, in the order in which they are asked, save
-// those that are for other sources or devices.
+// those that are for other sources or devices, for what is forwarded, or for what is marked.
 func ForeignRules(device string, source netip.Addr) ([]Rule, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -206,7 +206,8 @@ func ForeignRules(device string, source netip.Addr) ([]Rule, error) {
 	}
 	var list []Rule
 	for _, r := range rules {
-		elsewhere := r.Src != nil && !r.Src.Contains(source.AsSlice()) || r.OifName != "" && r.OifName != device
+		elsewhere := r.Src != nil && !r.Src.Contains(source.AsSlice()) || r.OifName != "" && r.OifName != device ||
+			r.IifName != "" && r.IifName != "lo" || r.Mark != 0
 		if r.Protocol == unix.RTPROT_KERNEL || r.Protocol == protocol || elsewhere && !r.Invert {
 			continue
 		}
