@@ -12,10 +12,11 @@ type pollFD struct {
 	events, revents int16
 }
 
-// These are POLLRDNORM and MSG_PEEK of winsock2.h.
+// These are POLLRDNORM, POLLERR and MSG_PEEK of winsock2.h.
 const (
-	pollRead = 0x0100
-	msgPeek  = 0x2
+	pollRead   = 0x0100
+	pollBroken = 0x0001
+	msgPeek    = 0x2
 )
 
 var wsaPoll = windows.NewLazySystemDLL("ws2_32.dll").NewProc("WSAPoll")
@@ -29,6 +30,9 @@ func look(fd uintptr) State {
 	case 0:
 		return Open
 	case -1: // it is no socket any more
+		return Broken
+	}
+	if p.revents&pollBroken != 0 { // Wine's WSARecv would tell of an end, or of what came before the reset
 		return Broken
 	}
 	var one [1]byte
