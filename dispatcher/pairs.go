@@ -11,7 +11,7 @@ import (
 type pair struct {
 	uplink      *uplink.Uplink // nil: direct
 	destination netip.AddrPort
-	place       int // among the race's attempts, by their beginnings, counted from 1; 0: none yet
+	ordinal     int // among the race's attempts, by their beginnings, counted from 1; 0: none yet
 }
 
 // pairs deals out the pairs of a route, whose lanes it takes over.
@@ -33,7 +33,7 @@ func (p *pairs) next() (pair, bool) {
 	if p.last.IsValid() && p.seen[p.last] != ruledOut {
 		p.set(p.last, p.seen[p.last]+1)
 	}
-	lane, place := -1, 0
+	lane, at := -1, 0
 	for n := range p.lanes {
 		l := &p.lanes[n]
 		if lane >= 0 && l.tried >= p.lanes[lane].tried {
@@ -43,8 +43,8 @@ func (p *pairs) next() (pair, bool) {
 			if l.dealt&(1<<m) != 0 || p.seen[dst] == ruledOut {
 				continue
 			}
-			if lane != n || p.seen[dst] < p.seen[l.destinations[place]] {
-				lane, place = n, m
+			if lane != n || p.seen[dst] < p.seen[l.destinations[at]] {
+				lane, at = n, m
 			}
 		}
 	}
@@ -54,8 +54,8 @@ func (p *pairs) next() (pair, bool) {
 	}
 	l := &p.lanes[lane]
 	l.tried++
-	l.dealt |= 1 << place
-	p.last = l.destinations[place]
+	l.dealt |= 1 << at
+	p.last = l.destinations[at]
 	return pair{uplink: l.uplink, destination: p.last}, true
 }
 

@@ -32,7 +32,7 @@ type race struct {
 	stopped    bool // by a failure that is final: no further attempt begins
 	over       bool // won, or stopped with no attempt under way
 	winner     *Conn
-	won        int // the winner's place among the attempts
+	won        int // the winner's ordinal
 	defeats    []defeat
 	worst      uplink.Failure // the failure that explains the request's best
 	failed     error          // of all attempts, on one line
@@ -89,7 +89,7 @@ func (r *race) take() (pair, bool) {
 		}
 		if p, ok := r.pairs.next(); ok {
 			r.attempts++
-			p.place = r.attempts
+			p.ordinal = r.attempts
 			r.flying++
 			if r.session != nil {
 				r.session.attempts.Add(1)
@@ -167,12 +167,12 @@ func (r *race) settle(p pair, stream Stream, err error, took time.Duration) {
 	r.flying--
 	late := r.over
 	if err != nil {
-		r.defeats = append(r.defeats, defeat{p.destination, p.place, class})
+		r.defeats = append(r.defeats, defeat{p.destination, p.ordinal, class})
 	}
 	switch {
 	case err == nil && !late:
 		r.over = true
-		r.winner, r.won = &Conn{stream: stream, uplink: p.uplink, destination: p.destination, told: r.told}, p.place
+		r.winner, r.won = &Conn{stream: stream, uplink: p.uplink, destination: p.destination, told: r.told}, p.ordinal
 	case err != nil && !late:
 		r.note(fmt.Errorf("%s through %s: %w", p.destination, lineName(p.uplink), err))
 		if r.worst == uplink.NoFailure || telling(class) > telling(r.worst) {

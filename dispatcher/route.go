@@ -143,7 +143,7 @@ func (d *Dispatcher) balanceBand(route *Route, req *Request, view *uplink.View, 
 		all = d.setbacks.order(interleave(all))
 	}
 	for _, id := range d.strategy.Order(route.order[:0], choice) {
-		l := lane{uplink: view.Line(id).Uplink, destinations: all, rule: reached[0].rule, band: band}
+		l := lane{uplink: view.Binding(id).Uplink, destinations: all, rule: reached[0].rule, band: band}
 		if !alike {
 			l.destinations = d.setbacks.order(interleave(destinationsBy(id, reached)))
 		}

@@ -32,22 +32,22 @@ type setbacks struct {
 // defeat is an attempt that did not win its race.
 type defeat struct {
 	destination netip.AddrPort
-	place       int // among the race's attempts, by their beginnings
+	ordinal     int // among the race's attempts, by their beginnings
 	class       uplink.Failure
 }
 
-// counts tells whether it speaks against the destination when another one won with the attempt of that place.
+// counts tells whether it speaks against the destination when another one won with the attempt of that ordinal.
 func (d defeat) counts(won int) bool {
 	switch d.class {
 	case uplink.TimedOut, uplink.HostUnreachable, uplink.Refused, uplink.Reset:
 		return true
 	case uplink.Canceled: // it was slow, if it began before
-		return d.place < won
+		return d.ordinal < won
 	}
 	return false
 }
 
-// learn takes in a race that was won by the attempt of that place.
+// learn takes in a race that was won by the attempt of that ordinal.
 func (s *setbacks) learn(winner netip.AddrPort, won int, defeats []defeat) {
 	if len(defeats) == 0 && s.count.Load() == 0 {
 		return // as most

@@ -68,7 +68,7 @@ func (c *listCommand) Run(to terminal) error {
 	return printTable(to.out, list)
 }
 
-func describe(choice uplink.Choice) listed {
+func describe(choice uplink.Candidate) listed {
 	i := choice.Interface
 	l := listed{
 		Name: i.Name, Index: i.Index, Kind: string(i.Kind), Up: i.Up,

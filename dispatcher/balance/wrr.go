@@ -93,7 +93,7 @@ func (w *WeightedRoundRobin) known(key rotationKey, view *uplink.View) *rotation
 		return r
 	}
 	for _, s := range r.shares {
-		if l := view.LineOf(s.line); l == nil || l.Weight != s.weight {
+		if l := view.BindingOf(s.line); l == nil || l.Weight != s.weight {
 			return nil
 		}
 	}
@@ -104,8 +104,8 @@ func (w *WeightedRoundRobin) known(key rotationKey, view *uplink.View) *rotation
 func newRotation(c Choice) *rotation {
 	r := new(rotation)
 	var weights []int
-	for n := range c.View.Lines {
-		if l := &c.View.Lines[n]; c.Lines.Has(l.Uplink.ID()) {
+	for n := range c.View.Bindings {
+		if l := &c.View.Bindings[n]; c.Lines.Has(l.Uplink.ID()) {
 			r.shares = append(r.shares, share{l.Uplink, l.Weight})
 			weights = append(weights, l.Weight)
 		}

@@ -37,7 +37,7 @@ func among(t testing.TB, f *uplink.Fleet, names ...string) Choice {
 		t.Fatal(err)
 	}
 	c := Choice{Families: uplink.IPv4, View: view}
-	for _, l := range view.Lines {
+	for _, l := range view.Bindings {
 		if names == nil || slices.Contains(names, l.Uplink.Name()) {
 			c.Lines = c.Lines.With(l.Uplink.ID())
 		}
@@ -46,7 +46,7 @@ func among(t testing.TB, f *uplink.Fleet, names ...string) Choice {
 }
 
 func pick(w *WeightedRoundRobin, c Choice) string {
-	return c.View.Line(w.Order(nil, c)[0]).Uplink.Name()
+	return c.View.Binding(w.Order(nil, c)[0]).Uplink.Name()
 }
 
 func TestOrderIsSmooth(t *testing.T) {
@@ -113,7 +113,7 @@ func TestOrderIsExactInEveryWindow(t *testing.T) {
 			}
 			sum := 0
 			for id := range c.Lines.All() {
-				sum += c.View.Line(id).Weight
+				sum += c.View.Binding(id).Weight
 			}
 			c.Families = rapid.SampledFrom([]uplink.Family{uplink.IPv4, uplink.IPv6, uplink.Both}).Draw(r, "families")
 			others := c
@@ -129,7 +129,7 @@ func TestOrderIsExactInEveryWindow(t *testing.T) {
 					count[id]++
 				}
 				for id := range c.Lines.All() {
-					if l := c.View.Line(id); count[id] != l.Weight {
+					if l := c.View.Binding(id); count[id] != l.Weight {
 						r.Fatalf("window at %d: %s picked %d times, weight %d", from, l.Uplink.Name(), count[id], l.Weight)
 					}
 				}

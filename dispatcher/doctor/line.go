@@ -95,8 +95,8 @@ func newExamination(specs []uplink.Spec, o Options) (*examination, error) {
 
 // Missed returns the interfaces that look like lines and are connected, and that the automatic choice leaves out all the
 // same; their Reason says why.
-func Missed(interfaces []machine.Interface) []uplink.Choice {
-	var missed []uplink.Choice
+func Missed(interfaces []machine.Interface) []uplink.Candidate {
+	var missed []uplink.Candidate
 	for _, c := range uplink.Automatic(interfaces) {
 		if !c.Use && c.Interface.Up && looksLikeLine(c.Interface) {
 			missed = append(missed, c)
@@ -150,7 +150,7 @@ func (e *examination) resolve(table *machine.Table, l *line) error {
 	if err != nil {
 		return err
 	}
-	now := &view.Lines[0]
+	now := &view.Bindings[0]
 	l.way, l.Interface = set.Uplinks()[0], now.Device
 	for n := range e.interfaces {
 		if e.interfaces[n].Index == now.Index {

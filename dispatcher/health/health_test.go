@@ -506,7 +506,7 @@ func TestKernelTellsWhichLinesThereAre(t *testing.T) {
 	apply("nowhere2")
 	apply("nowhere2", "nowhere1")
 	if again := set.Uplinks()[1]; again == first[1] || again.ID() != first[0].ID() {
-		t.Fatalf("the place of a line that left has %+v", again)
+		t.Fatalf("the slot of a line that left has %+v", again)
 	}
-	b.avoids("with a new line in the place of one that was")
+	b.avoids("with a new line in the slot of one that was")
 }

@@ -29,16 +29,16 @@ func (m *Monitor) kernel(view *uplink.View) (after []func()) {
 		return nil // somebody else has told what came later
 	}
 	m.view = view
-	uplinks := make([]*uplink.Uplink, len(view.Lines))
-	for n := range view.Lines {
-		uplinks[n] = view.Lines[n].Uplink
+	uplinks := make([]*uplink.Uplink, len(view.Bindings))
+	for n := range view.Bindings {
+		uplinks[n] = view.Bindings[n].Uplink
 	}
 	m.enlist(uplinks)
-	for n := range view.Lines {
-		v := &view.Lines[n]
+	for n := range view.Bindings {
+		v := &view.Bindings[n]
 		for f, family := range families {
 			now := kernelView{known: true, source: v.Source(family), routed: v.Routed&family != 0}
-			routed := slices.ContainsFunc(view.Lines, func(v uplink.Line) bool { return v.Routed&family != 0 })
+			routed := slices.ContainsFunc(view.Bindings, func(v uplink.Binding) bool { return v.Routed&family != 0 })
 			after = append(after, m.follow(m.lines[f][n], now, v, routed)...)
 		}
 	}
@@ -46,7 +46,7 @@ func (m *Monitor) kernel(view *uplink.View) (after []func()) {
 }
 
 // follow takes in what the kernel says of one line in one family. Routed: some line has a default route.
-func (m *Monitor) follow(l *line, now kernelView, v *uplink.Line, routed bool) []func() {
+func (m *Monitor) follow(l *line, now kernelView, v *uplink.Binding, routed bool) []func() {
 	before := l.kernel
 	l.kernel = now
 	l.gone = !now.source.IsValid()

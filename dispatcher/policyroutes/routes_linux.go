@@ -140,7 +140,7 @@ func lineOf(table *machine.Table, interfaces []machine.Interface, s uplink.Spec)
 	if err != nil {
 		return nil, nil, err
 	}
-	now := &view.Lines[0]
+	now := &view.Bindings[0]
 	for n := range interfaces {
 		if interfaces[n].Index == now.Index {
 			i = &interfaces[n]

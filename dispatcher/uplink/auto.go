@@ -2,8 +2,8 @@ package uplink
 
 import "dispatch/dispatcher/machine"
 
-// Choice says whether `start` without uplink arguments would use an interface, and if not, why.
-type Choice struct {
+// Candidate says whether `start` without uplink arguments would use an interface, and if not, why.
+type Candidate struct {
 	Interface *machine.Interface
 	Use       bool
 	// Reason is empty when Use is true.
@@ -14,32 +14,32 @@ type Choice struct {
 // loopback, has a usable address and a default route of that address's family. Where no interface has a default
 // route, the usable address is enough. Tunnels and virtual interfaces are left out as long as that leaves a line: what
 // goes by them leaves the machine by another line in the end.
-func Automatic(ifaces []machine.Interface) []Choice {
-	choices := make([]Choice, len(ifaces))
+func Automatic(ifaces []machine.Interface) []Candidate {
+	candidates := make([]Candidate, len(ifaces))
 	anyRouted := false
 	for n := range ifaces {
 		i := &ifaces[n]
-		choices[n] = Choice{Interface: i, Reason: i.Unusable()}
-		if choices[n].Reason == "" && routed(i) {
+		candidates[n] = Candidate{Interface: i, Reason: i.Unusable()}
+		if candidates[n].Reason == "" && routed(i) {
 			anyRouted = true
 		}
 	}
 	own := false // there is a line of its own
-	for n := range choices {
-		c := &choices[n]
+	for n := range candidates {
+		c := &candidates[n]
 		if c.Reason == "" && anyRouted && !routed(c.Interface) {
 			c.Reason = "no default route"
 		}
 		own = own || c.Reason == "" && carried(c.Interface) == ""
 	}
-	for n := range choices {
-		c := &choices[n]
+	for n := range candidates {
+		c := &candidates[n]
 		if what := carried(c.Interface); own && c.Reason == "" && what != "" {
 			c.Reason = what + " beside other lines; name it to use it"
 		}
 		c.Use = c.Reason == ""
 	}
-	return choices
+	return candidates
 }
 
 // carried says what an interface is whose packets leave the machine by another one, empty for a line of its own.

@@ -44,7 +44,7 @@ func (u *Uplink) DialStream(ctx context.Context, to Target) (Stream, error) {
 	u.connecting.Add(1)
 	defer u.connecting.Add(-1)
 	var conn *net.TCPConn
-	err := u.withLine(to.Addr, func(l *Line, source netip.Addr) (err error) {
+	err := u.withLine(to.Addr, func(l *Binding, source netip.Addr) (err error) {
 		d := net.Dialer{ControlContext: l.control, KeepAliveConfig: keepAlive}
 		conn, err = d.DialTCP(ctx, "tcp", netip.AddrPortFrom(source, 0), netip.AddrPortFrom(to.Addr, to.Port))
 		return err
@@ -58,7 +58,7 @@ func (u *Uplink) DialStream(ctx context.Context, to Target) (Stream, error) {
 // DialUDP makes a UDP socket that is bound and connected like DialStream's.
 func (u *Uplink) DialUDP(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
 	var conn *net.UDPConn
-	err := u.withLine(dst.Addr(), func(l *Line, source netip.Addr) (err error) {
+	err := u.withLine(dst.Addr(), func(l *Binding, source netip.Addr) (err error) {
 		d := net.Dialer{ControlContext: l.control}
 		conn, err = d.DialUDP(ctx, "udp", netip.AddrPortFrom(source, 0), dst)
 		return err
@@ -71,13 +71,13 @@ func (u *Uplink) DialUDP(ctx context.Context, dst netip.AddrPort) (net.Conn, err
 
 // withLine calls dial with the uplink's line and its source for dst; once more with a new reading of the
 // interfaces when the failure says that the last one is out of date.
-func (u *Uplink) withLine(dst netip.Addr, dial func(*Line, netip.Addr) error) error {
+func (u *Uplink) withLine(dst netip.Addr, dial func(*Binding, netip.Addr) error) error {
 	for retried := false; ; retried = true {
 		view, err := u.fleet.View()
 		if err != nil {
 			return err
 		}
-		l, family := view.LineOf(u), FamilyOf(dst)
+		l, family := view.BindingOf(u), FamilyOf(dst)
 		if l == nil {
 			return &UnavailableError{Uplink: u.name, Family: family, Reason: "it is not in use any more"}
 		}
@@ -100,7 +100,7 @@ func (u *Uplink) withLine(dst netip.Addr, dial func(*Line, netip.Addr) error) er
 // staleAfter bounds how often failures make the interfaces be read again.
 const staleAfter = 50 * time.Millisecond
 
-func (l *Line) control(_ context.Context, network, _ string, c syscall.RawConn) error {
+func (l *Binding) control(_ context.Context, network, _ string, c syscall.RawConn) error {
 	var bindErr error
 	err := c.Control(func(fd uintptr) {
 		bindErr = bindSocket(fd, network, l.Device, l.Index)

@@ -243,7 +243,7 @@ func TestBindingFailsClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := v.Lines[0]
+	gone := v.Bindings[0]
 	gone.Device = "gone0"
 	d := net.Dialer{ControlContext: gone.control}
 	c, err := d.DialTCP(t.Context(), "tcp", netip.AddrPortFrom(gone.Source(IPv4), 0), to)

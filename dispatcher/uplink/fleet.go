@@ -17,7 +17,7 @@ import (
 var ErrNoMatch = errors.New("matches nothing on this machine")
 
 // Uplink is one line out of the machine that the user chose. It is followed through address changes: what it
-// stands for at the moment is a Line of the Fleet's current View. Safe for concurrent use.
+// stands for at the moment is a Binding of the Fleet's current View. Safe for concurrent use.
 type Uplink struct {
 	id    ID
 	name  string
@@ -29,7 +29,7 @@ type Uplink struct {
 	ended      atomic.Bool
 }
 
-// ID is its place in its fleet.
+// ID is its slot in its fleet.
 func (u *Uplink) ID() ID { return u.id }
 
 // Name is the interface's name or the fixed address: what logs and listings call the uplink.
@@ -67,8 +67,8 @@ type Fleet struct {
 	table *machine.Table
 
 	mu      sync.Mutex // held while a View is made, or the members change
-	places  [MaxUplinks]*Uplink
-	removed []*Uplink // those that keep their places though they are no members; the longest removed first
+	slots   [MaxUplinks]*Uplink
+	removed []*Uplink // those that keep their slots though they are no members; the longest removed first
 	members atomic.Pointer[[]member]
 	view    atomic.Pointer[View]
 	errands atomic.Uint64 // of ServerDialer
@@ -83,7 +83,7 @@ type member struct {
 // Change is what Fleet.Apply did.
 type Change struct {
 	Added, Removed, Reweighed []*Uplink
-	// Cut had been removed before and still carried sessions when an added uplink needed a place. Whoever applies the
+	// Cut had been removed before and still carried sessions when an added uplink needed a slot. Whoever applies the
 	// change ends those.
 	Cut []*Uplink
 }
@@ -163,13 +163,13 @@ func (f *Fleet) leaving(name string) *Uplink {
 	return nil
 }
 
-// settle gives each added uplink a place: a free one, or that of one without sessions, or of the one that was removed
+// settle gives each added uplink a slot: a free one, or that of one without sessions, or of the one that was removed
 // longest ago, which it returns. It must hold mu.
 func (f *Fleet) settle(change Change) (cut []*Uplink) {
 	f.removed = slices.DeleteFunc(f.removed, func(u *Uplink) bool {
 		idle := u.Sessions() <= 0 && !slices.Contains(change.Added, u)
 		if idle {
-			f.places[u.id] = nil
+			f.slots[u.id] = nil
 		}
 		return idle
 	})
@@ -179,9 +179,9 @@ func (f *Fleet) settle(change Change) (cut []*Uplink) {
 			f.removed = slices.Delete(f.removed, at, at+1)
 			continue
 		}
-		at := slices.Index(f.places[:], nil)
+		at := slices.Index(f.slots[:], nil)
 		if at < 0 {
-			// Of at most MaxUplinks members not all had a place, so somebody without membership has one.
+			// Of at most MaxUplinks members not all had a slot, so somebody without membership has one.
 			idle := func(u *Uplink) bool { return u.Sessions() <= 0 }
 			oldest := max(0, slices.IndexFunc(f.removed, idle))
 			if f.removed[oldest].Sessions() > 0 {
@@ -191,7 +191,7 @@ func (f *Fleet) settle(change Change) (cut []*Uplink) {
 			f.removed = slices.Delete(f.removed, oldest, oldest+1)
 		}
 		u.id = ID(at)
-		f.places[at] = u
+		f.slots[at] = u
 	}
 	return cut
 }
@@ -243,7 +243,7 @@ func (f *Fleet) viewOf(r *machine.Reading) *View {
 	switch {
 	case last == nil:
 		v.Generation = 1
-	case slices.Equal(v.Lines, last.Lines):
+	case slices.Equal(v.Bindings, last.Bindings):
 		v.Generation = last.Generation
 	default:
 		v.Generation = last.Generation + 1

@@ -92,15 +92,15 @@ func weights(t *testing.T, f *Fleet) string {
 		t.Fatal(err)
 	}
 	var parts []string
-	for n := range v.Lines {
-		l := &v.Lines[n]
+	for n := range v.Bindings {
+		l := &v.Bindings[n]
 		parts = append(parts, fmt.Sprintf("%s@%d", l.Uplink.Name(), l.Weight))
-		if v.LineOf(l.Uplink) != l || v.Line(l.Uplink.ID()) != l || !v.IDs.Has(l.Uplink.ID()) {
+		if v.BindingOf(l.Uplink) != l || v.Binding(l.Uplink.ID()) != l || !v.IDs.Has(l.Uplink.ID()) {
 			t.Errorf("%s is not found by its ID %d", l.Uplink.Name(), l.Uplink.ID())
 		}
 	}
-	if v.IDs.Len() != len(v.Lines) {
-		t.Errorf("%d IDs for %d lines", v.IDs.Len(), len(v.Lines))
+	if v.IDs.Len() != len(v.Bindings) {
+		t.Errorf("%d IDs for %d lines", v.IDs.Len(), len(v.Bindings))
 	}
 	return strings.Join(parts, " ")
 }
@@ -132,7 +132,7 @@ func TestApplyKeepsWhatIsUnchanged(t *testing.T) {
 	if after := f.Uplinks(); after[1] != before[1] || after[2] != before[0] {
 		t.Error("an unchanged line has become another")
 	}
-	if v.LineOf(before[2]) != nil || first.LineOf(before[2]) == nil {
+	if v.BindingOf(before[2]) != nil || first.BindingOf(before[2]) == nil {
 		t.Error("a removed line is in the new View, or not in the old one any more")
 	}
 	var unavailable *UnavailableError
@@ -173,7 +173,7 @@ func TestIDsAreReusedOnlyWhenFree(t *testing.T) {
 	apply(t, f, "port0", "port2") // port1 has a session
 	two := f.Uplinks()[1]
 	if two.ID() == one.ID() {
-		t.Fatal("the place of a line with a session was given away")
+		t.Fatal("the slot of a line with a session was given away")
 	}
 	if c := apply(t, f, "port0", "port1"); c.String() != "+port1 -port2" || f.Uplinks()[1] != one {
 		t.Errorf("one that comes back while it has sessions is not itself: %s", c)
@@ -182,7 +182,7 @@ func TestIDsAreReusedOnlyWhenFree(t *testing.T) {
 	one.Release()
 	apply(t, f, "port0", "port3")
 	if id := f.Uplinks()[1].ID(); id != one.ID() {
-		t.Errorf("a free place is not used again: %d", id)
+		t.Errorf("a free slot is not used again: %d", id)
 	}
 
 	// Full with lines that are removed and still carry sessions: the one that was removed longest ago is cut.
@@ -198,14 +198,14 @@ func TestIDsAreReusedOnlyWhenFree(t *testing.T) {
 	}
 	removed[5].Release()
 	if c := apply(t, f, "port0", "port101"); len(c.Cut) > 0 {
-		t.Errorf("cut %s, though there is a free place", c)
+		t.Errorf("cut %s, though there is a free slot", c)
 	}
 	if got := weights(t, f); got != "port0@1 port101@1" {
 		t.Errorf("view %s", got)
 	}
 }
 
-// Whatever is applied: no two lines that are in use share a place.
+// Whatever is applied: no two lines that are in use share a slot.
 func TestApplyAtRandom(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
@@ -230,16 +230,16 @@ func TestApplyAtRandom(t *testing.T) {
 				}
 				delete(held, u)
 			}
-			places := map[ID]*Uplink{}
+			slots := map[ID]*Uplink{}
 			inUse := f.Uplinks()
 			for u := range held {
 				inUse = append(inUse, u)
 			}
 			for _, u := range inUse {
-				if other := places[u.ID()]; other != nil && other != u {
-					r.Fatalf("%s and %s share a place", u.Name(), other.Name())
+				if other := slots[u.ID()]; other != nil && other != u {
+					r.Fatalf("%s and %s share a slot", u.Name(), other.Name())
 				}
-				places[u.ID()] = u
+				slots[u.ID()] = u
 			}
 			for _, u := range f.Uplinks() {
 				switch {

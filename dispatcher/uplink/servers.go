@@ -17,8 +17,8 @@ var ErrNoUplink = errors.New("no eligible uplink")
 func (v *View) NoUplink(wanted Family) error {
 	var offered Family
 	problems := ""
-	for n := range v.Lines {
-		l := &v.Lines[n]
+	for n := range v.Bindings {
+		l := &v.Bindings[n]
 		offered |= l.Families
 		if l.Problem != "" {
 			problems += fmt.Sprintf("; %s: %s", l.Uplink.Name(), l.Problem)
@@ -70,7 +70,7 @@ func (f *Fleet) dialServer(ctx context.Context, bands func(Family) []IDs, turn u
 			break
 		}
 	}
-	u := view.Line(lines.Nth(int(turn % uint64(lines.Len())))).Uplink
+	u := view.Binding(lines.Nth(int(turn % uint64(lines.Len())))).Uplink
 	return dialBy(ctx, network, server, u)
 }
 

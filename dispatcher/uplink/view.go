@@ -9,22 +9,22 @@ import (
 
 // View is what the uplinks of a Fleet stand for in one reading of the interfaces. It is never changed.
 type View struct {
-	// Lines has one entry an uplink, in the user's order.
-	Lines []Line
+	// Bindings has one entry an uplink, in the user's order.
+	Bindings []Binding
 	// IDs is the set of their uplinks.
 	IDs IDs
-	// Generation grows with each change of Lines: what was derived from those can be kept by it.
+	// Generation grows with each change of Bindings: what was derived from those can be kept by it.
 	Generation uint64
 
 	members *[]member
 	reading *machine.Reading
-	byID    [MaxUplinks]uint8 // in Lines
+	byID    [MaxUplinks]uint8 // in Bindings
 	own     map[netip.Addr]struct{}
 	onLink  []onLink
 }
 
-// Line is an uplink at one moment: the interface and the source addresses its connections leave from.
-type Line struct {
+// Binding is what an uplink stands for at one moment: the interface and the source addresses its connections leave from.
+type Binding struct {
 	Uplink *Uplink
 	// Weight is its share against the other uplinks' weights.
 	Weight int
@@ -45,7 +45,7 @@ type Line struct {
 }
 
 // Source returns the address that connections of family f leave from, the zero Addr when there is none.
-func (l *Line) Source(f Family) netip.Addr {
+func (l *Binding) Source(f Family) netip.Addr {
 	switch f {
 	case IPv4:
 		return l.source4
@@ -108,15 +108,15 @@ func (v *View) lacks(other *View) bool {
 	return false
 }
 
-// Line returns what the fleet's uplink with that ID stands for; the ID is one of v.IDs.
-func (v *View) Line(id ID) *Line { return &v.Lines[v.byID[id]] }
+// Binding returns what the fleet's uplink with that ID stands for; the ID is one of v.IDs.
+func (v *View) Binding(id ID) *Binding { return &v.Bindings[v.byID[id]] }
 
-// LineOf returns what u stands for, nil when u is not of the fleet any more.
-func (v *View) LineOf(u *Uplink) *Line {
+// BindingOf returns what u stands for, nil when u is not of the fleet any more.
+func (v *View) BindingOf(u *Uplink) *Binding {
 	if !v.IDs.Has(u.id) {
 		return nil
 	}
-	if l := v.Line(u.id); l.Uplink == u {
+	if l := v.Binding(u.id); l.Uplink == u {
 		return l
 	}
 	return nil
@@ -126,8 +126,8 @@ func (v *View) LineOf(u *Uplink) *Line {
 func (v *View) Reaching(addr netip.Addr, only IDs) IDs {
 	var ids IDs
 	family := FamilyOf(addr)
-	for n := range v.Lines {
-		if l := &v.Lines[n]; l.Families&family != 0 && (only == 0 || only.Has(l.Uplink.id)) {
+	for n := range v.Bindings {
+		if l := &v.Bindings[n]; l.Families&family != 0 && (only == 0 || only.Has(l.Uplink.id)) {
 			ids = ids.With(l.Uplink.id)
 		}
 	}
@@ -136,17 +136,17 @@ func (v *View) Reaching(addr netip.Addr, only IDs) IDs {
 
 func newView(r *machine.Reading, members *[]member) *View {
 	v := &View{
-		Lines:   make([]Line, len(*members)),
-		members: members,
-		reading: r,
-		own:     make(map[netip.Addr]struct{}),
+		Bindings: make([]Binding, len(*members)),
+		members:  members,
+		reading:  r,
+		own:      make(map[netip.Addr]struct{}),
 	}
 	linesOf := make(map[int]IDs) // by interface index
 	for n, m := range *members {
 		id := m.uplink.id
 		v.byID[id], v.IDs = uint8(n), v.IDs.With(id)
 		l := resolve(r.Interfaces, m)
-		v.Lines[n] = l
+		v.Bindings[n] = l
 		if l.Index != 0 {
 			linesOf[l.Index] = linesOf[l.Index].With(id)
 		}
@@ -164,8 +164,8 @@ func newView(r *machine.Reading, members *[]member) *View {
 	return v
 }
 
-func resolve(interfaces []machine.Interface, m member) Line {
-	l, fixed := Line{Uplink: m.uplink, Weight: m.spec.Weight}, m.spec.Addr
+func resolve(interfaces []machine.Interface, m member) Binding {
+	l, fixed := Binding{Uplink: m.uplink, Weight: m.spec.Weight}, m.spec.Addr
 	i := find(interfaces, m.spec)
 	if i == nil {
 		if fixed.IsValid() {

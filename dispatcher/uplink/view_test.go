@@ -162,7 +162,7 @@ func TestLines(t *testing.T) {
 		{"only6", "only link-local addresses", 0},
 		{"eth0", "the address is deprecated", 0},
 	} {
-		l := v.Lines[n]
+		l := v.Bindings[n]
 		if l.Device != want.device || l.Problem != want.problem || l.Families != want.families {
 			t.Errorf("line %d: %s, %q, %s; want %+v", n, l.Device, l.Problem, l.Families, want)
 		}
@@ -235,7 +235,7 @@ func TestViewFollowsTheMachine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return v.Lines[0].Source(IPv4).String()
+		return v.Bindings[0].Source(IPv4).String()
 	}
 	if got := source(); got != "198.51.100.2" {
 		t.Fatalf("source %s", got)
@@ -255,8 +255,8 @@ func TestViewFollowsTheMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.Lines[0].Families != 0 || v.Lines[0].Problem != "the interface is gone" {
-		t.Errorf("after the interface went: %+v", v.Lines[0])
+	if v.Bindings[0].Families != 0 || v.Bindings[0].Problem != "the interface is gone" {
+		t.Errorf("after the interface went: %+v", v.Bindings[0])
 	}
 }
 
@@ -297,8 +297,8 @@ func TestLineIsRouted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n, want := range []Family{Both, Both, 0, Both, IPv4} {
-		if got := v.Lines[n].Routed; got != want {
-			t.Errorf("%s: routed for %s, want %s", v.Lines[n].Uplink.Name(), got, want)
+		if got := v.Bindings[n].Routed; got != want {
+			t.Errorf("%s: routed for %s, want %s", v.Bindings[n].Uplink.Name(), got, want)
 		}
 	}
 }

@@ -28,7 +28,7 @@ type watcher struct {
 func (w *watcher) take(r *machine.Reading) {
 	v, last := w.fleet.viewOf(r), w.last
 	w.last = v
-	if last == nil || !slices.Equal(v.Lines, last.Lines) || v.lacks(last) {
+	if last == nil || !slices.Equal(v.Bindings, last.Bindings) || v.lacks(last) {
 		w.changed(v)
 	}
 }

@@ -24,7 +24,7 @@ const pause = 50 * time.Millisecond
 // is seen within 5 s was seen for its event.
 type labWatch struct {
 	t     *testing.T
-	lines map[string]*Line // of the last View, by uplink
+	lines map[string]*Binding // of the last View, by uplink
 	calls chan call
 	reads atomic.Int32
 	took  atomic.Int64 // all readings together
@@ -68,9 +68,9 @@ func watchLab(t *testing.T, names ...string) *labWatch {
 }
 
 func (w *labWatch) take(v *View) {
-	w.lines = make(map[string]*Line)
-	for n := range v.Lines {
-		w.lines[v.Lines[n].Uplink.Name()] = &v.Lines[n]
+	w.lines = make(map[string]*Binding)
+	for n := range v.Bindings {
+		w.lines[v.Bindings[n].Uplink.Name()] = &v.Bindings[n]
 	}
 }
 
@@ -92,7 +92,7 @@ func (w *labWatch) settle(quiet time.Duration) {
 }
 
 // sees makes a change and waits until the line is as it should be, then until all is quiet.
-func (w *labWatch) sees(what string, change func(), name string, holds func(*Line) bool) {
+func (w *labWatch) sees(what string, change func(), name string, holds func(*Binding) bool) {
 	w.t.Helper()
 	if holds(w.lines[name]) {
 		w.t.Fatalf("%s: it is so before: %+v", what, *w.lines[name])
@@ -141,10 +141,10 @@ func TestWatchSeesEachChange(t *testing.T) {
 	w := watchLab(t, "wan1", "wan2", other)
 	first := w.lines["wan1"].Source(IPv4)
 
-	families := func(f Family) func(*Line) bool { return func(l *Line) bool { return l.Families == f } }
-	routed := func(f Family) func(*Line) bool { return func(l *Line) bool { return l.Routed == f } }
-	source := func(f Family, a netip.Addr) func(*Line) bool {
-		return func(l *Line) bool { return l.Source(f) == a }
+	families := func(f Family) func(*Binding) bool { return func(l *Binding) bool { return l.Families == f } }
+	routed := func(f Family) func(*Binding) bool { return func(l *Binding) bool { return l.Routed == f } }
+	source := func(f Family, a netip.Addr) func(*Binding) bool {
+		return func(l *Binding) bool { return l.Source(f) == a }
 	}
 	w.sees("default route removed", func() { lab.SetDefault4(0, false) }, "wan1", routed(IPv6))
 	w.sees("default route added", func() { lab.SetDefault4(0, true) }, "wan1", routed(Both))
@@ -158,15 +158,15 @@ func TestWatchSeesEachChange(t *testing.T) {
 	w.sees("another address", func() { lab.Readdress(1, netip.MustParsePrefix("203.0.113.9/24")) }, "wan2",
 		source(IPv4, netip.MustParseAddr("203.0.113.9")))
 	w.sees("link down", func() { lab.ClientLink(0, false) }, "wan1", families(0))
-	w.sees("link up", func() { lab.ClientLink(0, true) }, "wan1", func(l *Line) bool {
+	w.sees("link up", func() { lab.ClientLink(0, true) }, "wan1", func(l *Binding) bool {
 		return l.Families == Both && l.Routed == Both && l.Source(IPv4) == first
 	})
 	// The kernel tells of carriers once a second at most (linkwatch), so these may take longer than their events.
 	w.sees("carrier lost", func() { lab.ISPLink(1, false) }, "wan2", families(0))
 	w.sees("carrier back", func() { lab.ISPLink(1, true) }, "wan2", families(Both))
 	index := w.lines["wan2"].Index
-	w.sees("unplugged", func() { lab.Unplug(1) }, "wan2", func(l *Line) bool { return l.Index == 0 && l.Problem == "the interface is gone" })
-	w.sees("plugged in again", func() { lab.Plug(1) }, "wan2", func(l *Line) bool {
+	w.sees("unplugged", func() { lab.Unplug(1) }, "wan2", func(l *Binding) bool { return l.Index == 0 && l.Problem == "the interface is gone" })
+	w.sees("plugged in again", func() { lab.Plug(1) }, "wan2", func(l *Binding) bool {
 		return l.Families == Both && l.Index != index && l.Index != 0
 	})
 }
@@ -201,7 +201,7 @@ func TestWatchSeesAnotherInterfaceOfTheSameName(t *testing.T) {
 		w.sees("made anew with "+addr, func() {
 			unplug()
 			plug(addr)
-		}, "usb0", func(l *Line) bool { return l.Index != old && l.Source(IPv4).String() == addr })
+		}, "usb0", func(l *Binding) bool { return l.Index != old && l.Source(IPv4).String() == addr })
 	}
 	unplug()
 }
@@ -229,12 +229,12 @@ func TestLineIsRoutedByRule(t *testing.T) {
 		); err != nil {
 			t.Fatal(err)
 		}
-	}, "wan2", func(l *Line) bool { return l.Routed == IPv4 })
+	}, "wan2", func(l *Binding) bool { return l.Routed == IPv4 })
 	w.sees("rule removed", func() {
 		if err := netlink.RuleDel(rule); err != nil {
 			t.Fatal(err)
 		}
-	}, "wan2", func(l *Line) bool { return l.Routed == 0 })
+	}, "wan2", func(l *Binding) bool { return l.Routed == 0 })
 }
 
 // Of 2,000 changes none costs a reading where they are a routing daemon's, and few where they could matter.
@@ -274,5 +274,5 @@ func TestWatchBoundsReadingsInABurst(t *testing.T) {
 	if len(w.calls) > 0 {
 		t.Errorf("changed was called %d times for what no line uses", len(w.calls))
 	}
-	w.sees("default route removed after that", func() { lab.SetDefault4(1, false) }, "wan2", func(l *Line) bool { return l.Routed == IPv6 })
+	w.sees("default route removed after that", func() { lab.SetDefault4(1, false) }, "wan2", func(l *Binding) bool { return l.Routed == IPv6 })
 }

@@ -25,7 +25,7 @@ type Explanation struct {
 	// Hops are the lines that reach the host, in the order that a first connection would try them.
 	Hops []Hop
 	// Lines is what the uplinks stand for now, in the user's order.
-	Lines []uplink.Line
+	Lines []uplink.Binding
 	// Gone are lines that the running gateway has and the machine does not, by name.
 	Gone []string
 }
@@ -34,7 +34,7 @@ type Explanation struct {
 type Hop struct {
 	dispatcher.Hop
 	// Line is what the uplink stands for now, nil without one.
-	Line *uplink.Line
+	Line *uplink.Binding
 }
 
 // Explain tells which way a connection would take. It asks for the host's addresses, and connects to nothing else. Where no
@@ -62,7 +62,7 @@ func Explain(ctx context.Context, q Question) (e Explanation, err error) {
 	if err != nil {
 		return Explanation{}, err
 	}
-	e.Lines = view.Lines
+	e.Lines = view.Bindings
 	route, err := dispatch.Route(ctx, &q.Request)
 	if err != nil {
 		return e, err
@@ -70,7 +70,7 @@ func Explain(ctx context.Context, q Question) (e Explanation, err error) {
 	for _, h := range route.Hops() {
 		hop := Hop{Hop: h}
 		if h.Uplink != nil {
-			hop.Line = view.LineOf(h.Uplink)
+			hop.Line = view.BindingOf(h.Uplink)
 		}
 		e.Hops = append(e.Hops, hop)
 	}

@@ -16,7 +16,7 @@ type State struct {
 	// Listeners are the addresses that are listened on, in the order they were given, SOCKS first.
 	Listeners []Listener
 	// Lines is what the uplinks stand for, in the user's order. Empty if that cannot be read, which is logged.
-	Lines []uplink.Line
+	Lines []uplink.Binding
 	// Health is the lines' states, by family.
 	Health []health.Status
 	// Sessions are the accounts.
@@ -43,7 +43,7 @@ func (g *Gateway) State() State {
 	if view, err := g.lines.View(); err != nil {
 		g.log.Warn("reading the lines failed", "error", err)
 	} else {
-		s.Lines = view.Lines
+		s.Lines = view.Bindings
 	}
 	return s
 }
