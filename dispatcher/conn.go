@@ -17,20 +17,23 @@ import (
 // Conn is a connection to a destination. What is read and written is counted for the session it serves at the
 // moment: one for its life when it came from Dial, one after the other when it is kept alive between requests.
 type Conn struct {
-	stream      Stream
-	uplink      *uplink.Uplink
-	destination netip.AddrPort
-	told        *uplink.View // the dispatcher's when it began to connect, or later
-	serving     atomic.Pointer[Session]
-	owned       *Session // ended by Close; nil when sessions are the caller's
-	relaying    atomic.Pointer[relay.Relay]
+	stream   Stream
+	uplink   *uplink.Uplink
+	addr     netip.Addr // of the destination
+	port     uint16
+	news     uint32 // the dispatcher's when it began to connect, or later
+	serving  atomic.Pointer[Session]
+	owned    *Session // ended by Close; nil when sessions are the caller's
+	relaying atomic.Pointer[relay.Relay]
 }
 
 // Uplink returns the line the connection leaves by, nil when it is direct.
 func (c *Conn) Uplink() *uplink.Uplink { return c.uplink }
 
 // Family returns the family of the destination's address.
-func (c *Conn) Family() uplink.Family { return uplink.FamilyOf(c.destination.Addr()) }
+func (c *Conn) Family() uplink.Family { return uplink.FamilyOf(c.addr) }
+
+func (c *Conn) destination() netip.AddrPort { return netip.AddrPortFrom(c.addr, c.port) }
 
 // Serve makes s the session whose bytes the connection carries from now on, and notes in s where it goes.
 func (c *Conn) Serve(s *Session) {

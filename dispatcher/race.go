@@ -18,7 +18,7 @@ type race struct {
 	cancel  context.CancelCauseFunc
 	request *Request
 	session *Session
-	told    *uplink.View // the dispatcher's when it began
+	news    uint32 // the dispatcher's when it began
 	rivals  sync.WaitGroup
 
 	began time.Time
@@ -172,7 +172,9 @@ func (r *race) settle(p pair, stream Stream, err error, took time.Duration) {
 	switch {
 	case err == nil && !late:
 		r.over = true
-		r.winner, r.won = &Conn{stream: stream, uplink: p.uplink, destination: p.destination, told: r.told}, p.ordinal
+		r.winner, r.won = &Conn{
+			stream: stream, uplink: p.uplink, addr: p.destination.Addr(), port: p.destination.Port(), news: r.news,
+		}, p.ordinal
 	case err != nil && !late:
 		r.note(fmt.Errorf("%s through %s: %w", p.destination, lineName(p.uplink), err))
 		if r.worst == uplink.NoFailure || telling(class) > telling(r.worst) {
@@ -190,7 +192,7 @@ func (r *race) settle(p pair, stream Stream, err error, took time.Duration) {
 	overtaken := uplink.NotOvertaken
 	if class == uplink.Canceled && r.winner != nil && r.winner.uplink != nil && r.winner.uplink != p.uplink {
 		overtaken = uplink.OvertakenElsewhere
-		if r.winner.destination == p.destination {
+		if r.winner.destination() == p.destination {
 			overtaken = uplink.OvertakenThere
 		}
 	}

@@ -17,8 +17,8 @@ type Session struct {
 	start    time.Time
 	bytes    relay.Counters
 	attempts atomic.Int32
-	conn     atomic.Pointer[Conn] // what carries it; nil before
 	ended    atomic.Bool
+	conn     atomic.Pointer[Conn] // what carries it; nil before
 
 	// In the ledger, under its lock.
 	prev, next *Session
@@ -56,7 +56,7 @@ func (s *Session) End(err error) {
 		Up: s.bytes.Up.Load(), Down: s.bytes.Down.Load(), Attempts: int(s.attempts.Load()), Class: ClassOf(err), Err: err,
 	}
 	if c := s.conn.Load(); c != nil {
-		r.Destination = c.destination
+		r.Destination = c.destination()
 		if c.uplink != nil {
 			c.uplink.Release()
 		}

@@ -30,13 +30,22 @@ func (d *Dispatcher) ResetLine(u *uplink.Uplink) int {
 // concern.
 func (c *Conn) resetIfLate(told *uplink.View) {
 	over := c.uplink != nil && c.uplink.Ended()
-	if told != c.told {
-		c.told = told
+	if news := newsOf(told); news != c.news {
+		c.news = news
 		over = over || c.Stranded(told)
 	}
 	if over {
 		_ = c.Reset() // whoever uses it is told
 	}
+}
+
+// newsOf numbers the views that ResetStranded was called with; 0: with none yet. A number is smaller than a pointer, and
+// there is one in each connection.
+func newsOf(told *uplink.View) uint32 {
+	if told == nil {
+		return 0
+	}
+	return uint32(told.Generation)
 }
 
 // ResetAll resets all sessions' connections, so that nothing waits for their destinations any more.
@@ -53,7 +62,7 @@ func (d *Dispatcher) reset(which func(*Conn) bool) int {
 	d.ledger.mu.Unlock()
 	for _, c := range some {
 		if err := c.Reset(); err != nil {
-			d.log.Debug("resetting a connection failed", "destination", c.destination.String(), "error", err)
+			d.log.Debug("resetting a connection failed", "destination", c.destination().String(), "error", err)
 		}
 	}
 	return len(some)
@@ -62,6 +71,6 @@ func (d *Dispatcher) reset(which func(*Conn) bool) int {
 // Doubt tells the Observer that the connection is silent for longer than expected.
 func (d *Dispatcher) Doubt(c *Conn) {
 	if c.uplink != nil && d.observer != nil {
-		d.observer.Doubted(c.uplink, uplink.FamilyOf(c.destination.Addr()))
+		d.observer.Doubted(c.uplink, c.Family())
 	}
 }

@@ -243,7 +243,7 @@ func (f *Fleet) viewOf(r *machine.Reading) *View {
 	switch {
 	case last == nil:
 		v.Generation = 1
-	case slices.Equal(v.Bindings, last.Bindings):
+	case slices.Equal(v.Bindings, last.Bindings) && !v.lacks(last):
 		v.Generation = last.Generation
 	default:
 		v.Generation = last.Generation + 1

@@ -13,7 +13,8 @@ type View struct {
 	Bindings []Binding
 	// IDs is the set of their uplinks.
 	IDs IDs
-	// Generation grows with each change of Bindings: what was derived from those can be kept by it.
+	// Generation grows with each change of Bindings, and when an address of the machine goes: what was derived from those
+	// can be kept by it. The first is 1.
 	Generation uint64
 
 	members *[]member
