@@ -4,6 +4,8 @@ import (
 	"net"
 	"runtime"
 	"testing"
+
+	"dispatch/testdata/loopback"
 )
 
 // BenchmarkIdleSession weighs sessions that have moved a byte each way and wait: as
@@ -22,16 +24,16 @@ func BenchmarkIdleSession(b *testing.B) {
 			empty := func() bool { quiet, parked := lot.isQuiet(); return quiet && parked == 0 }
 			each := func(now, before int) float64 { return float64(now-before) / sessions }
 			for b.Loop() {
-				memory, goroutines, open := inUse(), runtime.NumGoroutine(), descriptors(b)
+				memory, goroutines, open := inUse(), runtime.NumGoroutine(), loopback.Descriptors(b)
 				p.run(b, job{Relay: g.addr, Streams: sessions, Up: 1, Down: 1, Hold: true})
 				if state == "parked" {
-					eventually(b, "all to be parked", func() bool { quiet, _ := lot.isQuiet(); return quiet })
+					loopback.Eventually(b, "all to be parked", func() bool { quiet, _ := lot.isQuiet(); return quiet })
 				}
 				b.ReportMetric(each(runtime.NumGoroutine(), goroutines), "goroutines/session")
-				b.ReportMetric(each(descriptors(b), open), "fds/session")
+				b.ReportMetric(each(loopback.Descriptors(b), open), "fds/session")
 				b.ReportMetric(each(inUse(), memory), "B/session")
 				p.run(b, job{Relay: g.addr})
-				eventually(b, "the sessions to end", empty)
+				loopback.Eventually(b, "the sessions to end", empty)
 			}
 		})
 	}

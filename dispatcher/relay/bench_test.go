@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // The applications run in a process of their own, so that the processor time of
@@ -64,7 +65,7 @@ func ours(b *testing.B, e *Engine) relayFunc {
 		var c Counters
 		ended := make(chan error)
 		e.Relay(client, destination, &c, func(err error) { ended <- err }).Start()
-		if err := <-ended; err != nil && !isReset(err) {
+		if err := <-ended; err != nil && !loopback.IsBroken(err) {
 			b.Error(err)
 		}
 	}
@@ -107,9 +108,9 @@ func BenchmarkRelay(b *testing.B) {
 				size := shape.up + shape.down
 				b.SetBytes(int64(size))
 				b.ResetTimer()
-				began := cpuTime(b)
+				began := loopback.CPUTime(b)
 				p.run(b, j)
-				used := cpuTime(b) - began
+				used := loopback.CPUTime(b) - began
 				b.StopTimer()
 				report(b, used, j.Ops*streams, size)
 			})
@@ -147,10 +148,10 @@ func BenchmarkAgainstCopy(b *testing.B) {
 					var took, used [len(addrs)]float64
 					for i := range addrs {
 						turn := (round + i) % len(addrs)
-						began := cpuTime(b)
+						began := loopback.CPUTime(b)
 						j := job{Relay: addrs[turn], Streams: streams, Ops: ops, Up: shape.up, Down: shape.down}
 						took[turn] = p.run(b, j).Seconds()
-						used[turn] = (cpuTime(b) - began).Seconds()
+						used[turn] = (loopback.CPUTime(b) - began).Seconds()
 					}
 					cpuRatio = append(cpuRatio, used[0]/used[1])
 					timeRatio = append(timeRatio, took[0]/took[1])
@@ -169,12 +170,4 @@ func BenchmarkAgainstCopy(b *testing.B) {
 func median(values []float64) float64 {
 	slices.Sort(values)
 	return values[len(values)/2]
-}
-
-// cpuTime returns the processor time that this process has used.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

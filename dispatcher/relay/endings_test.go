@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // endings are the ways a session may end. Each is told by what the applications
@@ -80,7 +82,7 @@ var endings = []struct {
 	{name: "both reset at once", script: func(r *rig) {
 		r.client.reset()
 		r.server.reset()
-		if err := r.end(); !isReset(err) {
+		if err := r.end(); !loopback.IsBroken(err) {
 			r.tb.Errorf("the relay ended with %v, want a reset", err)
 		}
 		r.counted(0, 0)
@@ -113,7 +115,7 @@ var endings = []struct {
 		// The relay is busy with a slow client when both arrive.
 		size := r.stall()
 		r.server.fin()
-		eventually(r.tb, "the FIN to arrive", func() bool { return queued(r.server.tcp) == 0 })
+		loopback.Eventually(r.tb, "the FIN to arrive", func() bool { return queued(r.server.tcp) == 0 })
 		r.server.reset()
 		r.client.getsFIN(size)
 		r.client.broken()
@@ -197,7 +199,7 @@ var endings = []struct {
 		r.server.send(pattern(1, 50_000))
 		must(r.tb, r.server.conn.Close())
 		r.client.gets(pattern(1, 50_000))
-		if err := <-poured; !isReset(err) {
+		if err := <-poured; !loopback.IsBroken(err) {
 			r.tb.Errorf("sending failed with %v, want a reset", err)
 		}
 		r.endsReset(Destination)

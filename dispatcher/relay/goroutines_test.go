@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 func (g *goroutines) start(f func()) { g.run(function(f)) }
@@ -30,7 +32,7 @@ func TestGoroutinesRunAgain(t *testing.T) {
 		who := make(chan string)
 		g.start(func() { who <- self() })
 		ran[<-who]++
-		eventually(t, "the goroutine to wait for more", func() bool { return g.waiting() > 0 })
+		loopback.Eventually(t, "the goroutine to wait for more", func() bool { return g.waiting() > 0 })
 	}
 	if len(ran) > 20 { // one, unless this was held up for 100 ms between two
 		t.Errorf("100 short functions took %d goroutines", len(ran))
@@ -63,7 +65,7 @@ func TestGoroutinesAreFewAndLeave(t *testing.T) {
 	if n := g.waiting(); n > maxIdle {
 		t.Errorf("%d goroutines wait for more", n)
 	}
-	eventually(t, "all goroutines to have left", func() bool { return g.waiting() == 0 })
+	loopback.Eventually(t, "all goroutines to have left", func() bool { return g.waiting() == 0 })
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.looks.due {

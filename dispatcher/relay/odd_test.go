@@ -8,6 +8,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // halves is a stream without a socket: two pipes, of which each can be closed.
@@ -26,13 +28,13 @@ func socketless(t *testing.T) (r *rig, client halves) {
 	t.Helper()
 	there, up := net.Pipe()
 	down, back := net.Pipe()
-	far, server := pair(t)
+	far, server := loopback.Pair(t)
 	client = halves{down, there}
 	r = &rig{tb: t, server: plain(t, server), near: halves{up, back}, far: far}
 	r.start(NewEngine())
 	t.Cleanup(func() { client.Close() })
-	must(t, client.SetDeadline(time.Now().Add(patience)))
-	must(t, client.SetWriteDeadline(time.Now().Add(patience)))
+	must(t, client.SetDeadline(time.Now().Add(loopback.Patience)))
+	must(t, client.SetWriteDeadline(time.Now().Add(loopback.Patience)))
 	return r, client
 }
 
@@ -82,8 +84,8 @@ func TestStreamWithoutASocket(t *testing.T) {
 		r.endsReset(Destination)
 	})
 	t.Run("its end cannot be told", func(t *testing.T) {
-		client, near := pair(t)
-		far, server := pair(t)
+		client, near := loopback.Pair(t)
+		far, server := loopback.Pair(t)
 		r := &rig{tb: t, client: plain(t, client), server: plain(t, server), near: mute{&wrapper{tcp: near}}, far: far}
 		r.start(NewEngine())
 		r.server.send([]byte("all"))
@@ -133,10 +135,10 @@ func TestStates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			becomes := func(inner Stream, want State) {
 				t.Helper()
-				eventually(t, "the state", func() bool { return StateOf(inner) == want })
+				loopback.Eventually(t, "the state", func() bool { return StateOf(inner) == want })
 			}
 			begin := func() (*app, Stream) {
-				outerTCP, innerTCP := pair(t)
+				outerTCP, innerTCP := loopback.Pair(t)
 				outer, inner := over(t, outerTCP, innerTCP)
 				becomes(inner, Open)
 				return &app{t, outer, outerTCP}, inner

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dispatch/testdata/loopback"
 )
 
 func (l *parkingLot) hasten() { l.sweeps.every = time.Millisecond }
@@ -38,7 +40,7 @@ func (r *rig) isParked() bool {
 
 func (r *rig) park() {
 	r.tb.Helper()
-	eventually(r.tb, "the session to be parked", r.isParked)
+	loopback.Eventually(r.tb, "the session to be parked", r.isParked)
 }
 
 // TestParkedEndings has every event meet a session that is parked.
@@ -125,7 +127,7 @@ func TestParkedEndings(t *testing.T) {
 			r.client.gets([]byte("world"))
 			r.park()
 			script(r)
-			eventually(t, "the lot to be empty", func() bool {
+			loopback.Eventually(t, "the lot to be empty", func() bool {
 				quiet, parked := r.relay.engine.lot.isQuiet()
 				return quiet && parked == 0
 			})
@@ -135,16 +137,16 @@ func TestParkedEndings(t *testing.T) {
 
 // TestParkedBesideAWrapper parks the one direction whose source can be watched.
 func TestParkedBesideAWrapper(t *testing.T) {
-	client, near := pair(t)
-	far, server := pair(t)
+	client, near := loopback.Pair(t)
+	far, server := loopback.Pair(t)
 	r := &rig{tb: t, client: plain(t, client), server: plain(t, server), near: &wrapper{tcp: near}, far: far}
 	e := parkingEngine()
 	r.start(e)
 	half := func() bool { quiet, parked := e.lot.isQuiet(); return quiet && parked == 1 }
-	eventually(t, "one direction to be parked", half)
+	loopback.Eventually(t, "one direction to be parked", half)
 	r.server.send([]byte("hello"))
 	r.client.gets([]byte("hello"))
-	eventually(t, "it to be parked again", half)
+	loopback.Eventually(t, "it to be parked again", half)
 	r.client.reset()
 	r.server.getsReset(0)
 	r.endsReset(Client)
@@ -154,7 +156,7 @@ func TestParkedBesideAWrapper(t *testing.T) {
 func TestParkedCostsNothing(t *testing.T) {
 	const sessions = 100
 	e := parkingEngine()
-	goroutines, open := runtime.NumGoroutine(), descriptors(t)
+	goroutines, open := runtime.NumGoroutine(), loopback.Descriptors(t)
 	rigs := make([]*rig, sessions)
 	for i := range rigs {
 		rigs[i] = newRig(t, e, whole, whole)
@@ -164,11 +166,11 @@ func TestParkedCostsNothing(t *testing.T) {
 		return quiet && n == 2*sessions
 	}
 	for range 2 {
-		eventually(t, "all to be parked", parked)
+		loopback.Eventually(t, "all to be parked", parked)
 		// One goroutine and one epoll instance watch them all. A session has four
 		// descriptors here, with the applications'.
-		eventually(t, "the goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines+1 })
-		if now := descriptors(t); now > open+4*sessions+1 {
+		loopback.Eventually(t, "the goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines+1 })
+		if now := loopback.Descriptors(t); now > open+4*sessions+1 {
 			t.Errorf("%d descriptors for %d sessions", now-open, sessions)
 		}
 		for _, r := range rigs {
@@ -176,7 +178,7 @@ func TestParkedCostsNothing(t *testing.T) {
 			r.server.gets([]byte("hello"))
 		}
 	}
-	eventually(t, "all to be parked", parked)
+	loopback.Eventually(t, "all to be parked", parked)
 	for _, r := range rigs {
 		r.client.fin()
 		r.server.getsFIN(0)
@@ -187,8 +189,8 @@ func TestParkedCostsNothing(t *testing.T) {
 		r.client.conn.Close()
 		r.server.conn.Close()
 	}
-	eventually(t, "the descriptors to be closed", func() bool { return descriptors(t) <= open })
-	eventually(t, "the goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines })
+	loopback.Eventually(t, "the descriptors to be closed", func() bool { return loopback.Descriptors(t) <= open })
+	loopback.Eventually(t, "the goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines })
 }
 
 // TestNoWakeUpIsLost plays ball with sessions that are parked, or are just being.
@@ -223,8 +225,8 @@ func TestClosedWhileBeingParked(t *testing.T) {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(9, uint64(i)))
 			for range 20 {
-				client, near := pair(t)
-				far, server := pair(t)
+				client, near := loopback.Pair(t)
+				far, server := loopback.Pair(t)
 				ended := make(chan error, 1)
 				s := e.Relay(near, far, nil, func(err error) { ended <- err })
 				s.Start()
@@ -239,7 +241,7 @@ func TestClosedWhileBeingParked(t *testing.T) {
 					if !errors.Is(err, net.ErrClosed) {
 						t.Errorf("ended with %v, want net.ErrClosed", err)
 					}
-				case <-time.After(patience):
+				case <-time.After(loopback.Patience):
 					t.Error("the relay has not ended")
 				}
 				client.Close()
@@ -267,7 +269,7 @@ func TestStaysAwakeWithoutDescriptors(t *testing.T) {
 	for range 3 {
 		lot.sweep()
 		lot.sweep() // the second asks
-		eventually(t, "the answers", func() bool {
+		loopback.Eventually(t, "the answers", func() bool {
 			lot.mu.Lock()
 			defer lot.mu.Unlock()
 			return !r.relay.up.asked && !r.relay.down.asked
@@ -319,7 +321,7 @@ func TestResetBehindAStalledUpload(t *testing.T) {
 			r := newRig(t, e, whole, whole)
 			poured := r.client.pour()
 			before, at := int64(-1), time.Now()
-			eventually(t, "the upload to stall", func() bool {
+			loopback.Eventually(t, "the upload to stall", func() bool {
 				if up := r.relay.up.moved.Load(); up != before {
 					before, at = up, time.Now()
 				}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dispatch/testdata/loopback"
 )
 
 // pipes returns how many pipes a pool has made and how many of them are lent.
@@ -31,7 +33,7 @@ func burst(t *testing.T, r *rig, size int64) {
 		transfer(t, r.server, r.client, 3, size)
 	}()
 	<-sent
-	eventually(t, "the count", func() bool { return r.counters.Down.Load() == before+size })
+	loopback.Eventually(t, "the count", func() bool { return r.counters.Down.Load() == before+size })
 }
 
 func TestBulkQuietBulk(t *testing.T) {
@@ -42,10 +44,10 @@ func TestBulkQuietBulk(t *testing.T) {
 		if made, _ := e.pipes.pipes(); made == 0 {
 			t.Error("a bulk flow got no pipe")
 		}
-		eventually(t, "the pipe to be given back", func() bool { _, lent := e.pipes.pipes(); return lent == 0 })
+		loopback.Eventually(t, "the pipe to be given back", func() bool { _, lent := e.pipes.pipes(); return lent == 0 })
 		r.client.send([]byte("and now for something small"))
 		r.server.gets([]byte("and now for something small"))
-		eventually(t, "unused pipes to be closed", func() bool { made, _ := e.pipes.pipes(); return made == 0 })
+		loopback.Eventually(t, "unused pipes to be closed", func() bool { made, _ := e.pipes.pipes(); return made == 0 })
 	}
 	r.client.fin()
 	r.server.getsFIN(0)
@@ -74,7 +76,7 @@ func TestNoPipeToBeHad(t *testing.T) {
 		<-sent
 	}()
 	last := int64(-1)
-	eventually(t, "the first flow to stall with the pipe", func() bool {
+	loopback.Eventually(t, "the first flow to stall with the pipe", func() bool {
 		now := stalled.counters.Down.Load()
 		_, lent := e.pipes.pipes()
 		still := now == last && lent == 1
@@ -98,7 +100,7 @@ func TestPipeOfABrokenFlow(t *testing.T) {
 	e := splicedEngine()
 	r := newRig(t, e, whole, whole)
 	poured := r.server.pour()
-	eventually(t, "the flow to stall with the pipe", func() bool {
+	loopback.Eventually(t, "the flow to stall with the pipe", func() bool {
 		before := r.counters.Down.Load()
 		time.Sleep(20 * time.Millisecond)
 		_, lent := e.pipes.pipes()
@@ -139,20 +141,20 @@ func TestPoolIsBounded(t *testing.T) {
 	if made, lent := p.pipes(); made != 1 || lent != 0 {
 		t.Errorf("%d pipes, %d lent; want 1 and 0", made, lent)
 	}
-	eventually(t, "the unused pipe to be closed", func() bool { made, _ := p.pipes(); return made == 0 })
+	loopback.Eventually(t, "the unused pipe to be closed", func() bool { made, _ := p.pipes(); return made == 0 })
 }
 
 // TestDescriptorsComeBack runs many bulk sessions that end in every way, on one
 // engine.
 func TestDescriptorsComeBack(t *testing.T) {
 	e := NewEngine()
-	baseline := descriptors(t)
+	baseline := loopback.Descriptors(t)
 	for round := range 3 {
 		var all sync.WaitGroup
 		for i := range 40 {
 			all.Go(func() {
-				client, near := pair(t)
-				far, server := pair(t)
+				client, near := loopback.Pair(t)
+				far, server := loopback.Pair(t)
 				ended := make(chan error, 1)
 				relay := e.Relay(near, far, nil, func(err error) { ended <- err })
 				relay.Start()
@@ -179,17 +181,10 @@ func TestDescriptorsComeBack(t *testing.T) {
 		all.Wait()
 	}
 	began := time.Now()
-	eventually(t, "the descriptors to be closed", func() bool { return descriptors(t) <= baseline })
+	loopback.Eventually(t, "the descriptors to be closed", func() bool { return loopback.Descriptors(t) <= baseline })
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("the descriptors came back only after %v", took)
 	}
-}
-
-func descriptors(tb testing.TB) int {
-	tb.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	must(tb, err)
-	return len(entries)
 }
 
 // userEnv makes the test that runs itself again do its work.

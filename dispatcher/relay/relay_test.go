@@ -10,14 +10,16 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // transfer streams so many bytes of a pattern through one direction, and returns the
 // checksums of what was sent and of what came.
 func transfer(tb testing.TB, from, to *app, seed uint64, size int64) {
 	tb.Helper()
-	must(tb, from.conn.SetWriteDeadline(time.Now().Add(patience)))
-	must(tb, to.conn.SetReadDeadline(time.Now().Add(patience)))
+	must(tb, from.conn.SetWriteDeadline(time.Now().Add(loopback.Patience)))
+	must(tb, to.conn.SetReadDeadline(time.Now().Add(loopback.Patience)))
 	sent, got := sha256.New(), sha256.New()
 	failed := make(chan error, 1)
 	go func() {
@@ -78,7 +80,7 @@ func TestCountersOfAStalledFlow(t *testing.T) {
 			r := newRig(t, m.engine(), m.near, m.far)
 			poured := r.server.pour()
 			last := int64(-1)
-			eventually(t, "the flow to stall", func() bool {
+			loopback.Eventually(t, "the flow to stall", func() bool {
 				now := r.counters.Down.Load()
 				stalled := now > 0 && now == last
 				last = now
@@ -90,7 +92,7 @@ func TestCountersOfAStalledFlow(t *testing.T) {
 			// The reset is passed on when the client stops taking, so it gets
 			// all that was counted, if it reads by then.
 			n, err := r.client.rest()
-			if !isReset(err) {
+			if !loopback.IsBroken(err) {
 				t.Errorf("the client saw %v, want a reset", err)
 			}
 			r.endsReset(Destination)
@@ -102,8 +104,8 @@ func TestCountersOfAStalledFlow(t *testing.T) {
 }
 
 func TestNilCounters(t *testing.T) {
-	client, near := pair(t)
-	far, server := pair(t)
+	client, near := loopback.Pair(t)
+	far, server := loopback.Pair(t)
 	ended := make(chan error, 1)
 	NewEngine().Relay(near, far, nil, func(err error) { ended <- err }).Start()
 	a, b := plain(t, client), plain(t, server)
@@ -160,7 +162,7 @@ func TestForcedEnd(t *testing.T) {
 					if !errors.Is(err, net.ErrClosed) || !errors.As(err, &e) {
 						t.Errorf("the relay ended with %v, want an *Error that is net.ErrClosed", err)
 					}
-					if took := time.Since(began); took > patience/4 {
+					if took := time.Since(began); took > loopback.Patience/4 {
 						t.Errorf("the end took %v", took)
 					}
 					must(t, r.client.tcp.Close())

@@ -7,13 +7,11 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
-)
 
-// patience bounds every wait of a test. Nothing passes by it.
-const patience = 20 * time.Second
+	"dispatch/testdata/loopback"
+)
 
 // mode is a way of copying that a test asks for.
 type mode struct {
@@ -85,23 +83,6 @@ func (w *wrapper) Close() error {
 	return w.tcp.Close()
 }
 
-// pair returns the two ends of a TCP connection.
-func pair(tb testing.TB) (dialled, accepted *net.TCPConn) {
-	tb.Helper()
-	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(tb, err)
-	defer listener.Close()
-	dialled, err = net.DialTCP("tcp", nil, listener.Addr().(*net.TCPAddr))
-	must(tb, err)
-	accepted, err = listener.AcceptTCP()
-	must(tb, err)
-	tb.Cleanup(func() {
-		dialled.Close()
-		accepted.Close()
-	})
-	return dialled, accepted
-}
-
 // rig is a session under test, with the two applications.
 type rig struct {
 	tb             testing.TB
@@ -116,8 +97,8 @@ type rig struct {
 
 func newRig(tb testing.TB, e *Engine, near, far wrap) *rig {
 	tb.Helper()
-	clientTCP, nearTCP := pair(tb)
-	farTCP, serverTCP := pair(tb)
+	clientTCP, nearTCP := loopback.Pair(tb)
+	farTCP, serverTCP := loopback.Pair(tb)
 	r := &rig{tb: tb, nearTCP: nearTCP, farTCP: farTCP}
 	r.client, r.server = &app{tb: tb, tcp: clientTCP}, &app{tb: tb, tcp: serverTCP}
 	r.client.conn, r.near = near(tb, clientTCP, nearTCP)
@@ -143,7 +124,7 @@ func (r *rig) end() error {
 	select {
 	case err := <-r.ended:
 		return err
-	case <-time.After(patience):
+	case <-time.After(loopback.Patience):
 		r.tb.Fatal("the relay has not ended")
 		return nil
 	}
@@ -162,7 +143,7 @@ func (r *rig) endsReset(side Side) {
 	r.tb.Helper()
 	err := r.end()
 	var e *Error
-	if !errors.As(err, &e) || e.Side != side || !isReset(e.Err) {
+	if !errors.As(err, &e) || e.Side != side || !loopback.IsBroken(e.Err) {
 		r.tb.Errorf("the session ended with %v, want a reset of the %v", err, side)
 	}
 }
@@ -175,10 +156,10 @@ func (r *rig) stall() (sent int64) {
 	must(r.tb, r.nearTCP.SetWriteBuffer(32<<10))
 	must(r.tb, r.farTCP.SetReadBuffer(1<<20))
 	piece := make([]byte, 8<<10)
-	eventually(r.tb, "the relay to stall", func() bool {
+	loopback.Eventually(r.tb, "the relay to stall", func() bool {
 		r.server.send(piece)
 		sent += int64(len(piece))
-		eventually(r.tb, "a piece to arrive", func() bool { return queued(r.server.tcp) == 0 })
+		loopback.Eventually(r.tb, "a piece to arrive", func() bool { return queued(r.server.tcp) == 0 })
 		counted := r.counters.Down.Load()
 		if counted == sent {
 			return false
@@ -211,7 +192,7 @@ func (a *app) getsResetWhilePouring(poured <-chan error) {
 	a.tb.Helper()
 	n, read := a.rest()
 	write := <-poured
-	if !errors.Is(read, syscall.ECONNRESET) && !errors.Is(write, syscall.ECONNRESET) {
+	if !loopback.IsReset(read) && !loopback.IsReset(write) {
 		a.tb.Errorf("got %d bytes and then %v, and sending failed with %v: want a reset", n, read, write)
 	}
 }
@@ -219,18 +200,9 @@ func (a *app) getsResetWhilePouring(poured <-chan error) {
 // counted expects exact counts.
 func (r *rig) counted(up, down int64) {
 	r.tb.Helper()
-	eventually(r.tb, "the counts", func() bool {
+	loopback.Eventually(r.tb, "the counts", func() bool {
 		return r.counters.Up.Load() == up && r.counters.Down.Load() == down
 	})
-}
-
-func eventually(tb testing.TB, what string, ok func() bool) {
-	tb.Helper()
-	for until := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			tb.Fatalf("waited in vain for %s", what)
-		}
-	}
 }
 
 // app is an application at one end.
@@ -246,7 +218,7 @@ func plain(tb testing.TB, conn *net.TCPConn) *app { return &app{tb, conn, conn} 
 // send writes all of data.
 func (a *app) send(data []byte) {
 	a.tb.Helper()
-	must(a.tb, a.conn.SetWriteDeadline(time.Now().Add(patience)))
+	must(a.tb, a.conn.SetWriteDeadline(time.Now().Add(loopback.Patience)))
 	_, err := a.conn.Write(data)
 	must(a.tb, err)
 }
@@ -260,14 +232,13 @@ func (a *app) fin() {
 // reset breaks the connection.
 func (a *app) reset() {
 	a.tb.Helper()
-	must(a.tb, a.tcp.SetLinger(0))
-	must(a.tb, a.tcp.Close())
+	must(a.tb, loopback.Reset(a.tcp))
 }
 
 // gets reads so many bytes as want has, and compares.
 func (a *app) gets(want []byte) {
 	a.tb.Helper()
-	must(a.tb, a.conn.SetReadDeadline(time.Now().Add(patience)))
+	must(a.tb, a.conn.SetReadDeadline(time.Now().Add(loopback.Patience)))
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(a.conn, got); err != nil {
 		a.tb.Fatalf("got %d bytes of %d, then %v", n, len(want), err)
@@ -280,7 +251,7 @@ func (a *app) gets(want []byte) {
 // rest reads to the end, and returns what came and how it ended: nil for a FIN.
 func (a *app) rest() (int64, error) {
 	a.tb.Helper()
-	must(a.tb, a.conn.SetReadDeadline(time.Now().Add(patience)))
+	must(a.tb, a.conn.SetReadDeadline(time.Now().Add(loopback.Patience)))
 	return io.Copy(io.Discard, a.conn)
 }
 
@@ -300,7 +271,7 @@ func (a *app) getsFIN(want int64) {
 func (a *app) getsReset(least int64) int64 {
 	a.tb.Helper()
 	n, err := a.rest()
-	if !isReset(err) || n < least {
+	if !loopback.IsBroken(err) || n < least {
 		a.tb.Errorf("got %d bytes and then %v, want %d and a reset", n, err, least)
 	}
 	if notified, known := sawCloseNotify(a.conn); known && notified {
@@ -312,22 +283,18 @@ func (a *app) getsReset(least int64) int64 {
 // broken expects that sending fails, now or soon, because of a reset.
 func (a *app) broken() {
 	a.tb.Helper()
-	must(a.tb, a.conn.SetWriteDeadline(time.Now().Add(patience)))
+	must(a.tb, a.conn.SetWriteDeadline(time.Now().Add(loopback.Patience)))
 	for {
 		_, err := a.conn.Write([]byte{0})
 		if err == nil {
 			time.Sleep(time.Millisecond)
 			continue
 		}
-		if !isReset(err) {
+		if !loopback.IsBroken(err) {
 			a.tb.Errorf("sending failed with %v, want a reset", err)
 		}
 		return
 	}
-}
-
-func isReset(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // pattern returns bytes that differ with the seed.
