@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
+	"dispatch/testdata/loopback"
 	"dispatch/testdata/netlab"
 )
 
@@ -96,7 +96,7 @@ func TestLineWithoutDefaultRouteIsOvertaken(t *testing.T) {
 	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{NoDefault4: true, NoDefault6: true}, {}, {}}})
 	lab.EchoPeer(t, at("198.18.0.1"))
 	lab.EchoPeer(t, at("2001:db8:5e::1"))
-	var log lockedBuffer
+	var log loopback.Log
 	d := inLab(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, "wan1@1000", "wan2", "wan3")
 	for host, atMost := range map[string]time.Duration{"198.18.0.1": 2500 * time.Millisecond, "2001:db8:5e::1": time.Second} {
 		for range 4 {
@@ -113,23 +113,6 @@ func TestLineWithoutDefaultRouteIsOvertaken(t *testing.T) {
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
 		t.Errorf("the line was warned of %d times within a minute:\n%s", n, log.String())
 	}
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // A silent line loses to another one, and the connection it made too late is not leaked (goleak would not see a
@@ -244,11 +227,6 @@ func TestFailedRequestsAreClassed(t *testing.T) {
 	lab.ServerAddr(netip.MustParseAddr("198.18.0.2"))
 	lab.Internet.Block(netip.MustParseAddr("198.18.0.3"), netlab.Drop)
 	lab.Internet.Block(netip.MustParseAddr("198.18.0.4"), netlab.Unreachable)
-	var log lockedBuffer
-	d := inLab(t, Config{
-		ConnectTimeout: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil)),
-		Resolver: names(map[string][]string{"mixed": {"198.18.0.2", "198.18.0.4"}}),
-	}, "wan1", "wan2", "wan3")
 	for _, c := range []struct {
 		host     string
 		class    Class
@@ -259,9 +237,11 @@ func TestFailedRequestsAreClassed(t *testing.T) {
 		{"198.18.0.4", NetworkUnreachable, "attempts=3"},
 		{"mixed", Refused, "attempts="}, // the answer that tells more
 	} {
-		log.mu.Lock()
-		log.buf.Reset()
-		log.mu.Unlock()
+		var log loopback.Log
+		d := inLab(t, Config{
+			ConnectTimeout: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Resolver: names(map[string][]string{"mixed": {"198.18.0.2", "198.18.0.4"}}),
+		}, "wan1", "wan2", "wan3")
 		_, err := ask(t, d, c.host, 80)
 		if ClassOf(err) != c.class || !strings.Contains(log.String(), c.attempts) {
 			t.Errorf("%s: class %q, want %q with %s; %v\n%s", c.host, ClassOf(err), c.class, c.attempts, err, log.String())

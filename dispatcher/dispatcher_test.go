@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
+	"dispatch/testdata/loopback"
 )
 
 func destinations(addrs ...string) []netip.AddrPort {
@@ -246,41 +246,11 @@ func TestForbiddenAddressesOfANameAreLeftOut(t *testing.T) {
 	}
 }
 
-// echo is a server on loopback, which is dialled directly.
-func echo(t *testing.T) netip.AddrPort {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, copyErr := io.Copy(c, c)
-			if err := errors.Join(copyErr, c.Close()); err != nil {
-				t.Log(err)
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-		<-done
-	})
-	return l.Addr().(*net.TCPAddr).AddrPort()
-}
-
 func TestDialCountsOneSessionAndWritesOneRecord(t *testing.T) {
 	t.Parallel()
 	var records bytes.Buffer
 	d := New(Config{Fleet: house(t), Logger: slog.New(slog.NewJSONHandler(&records, nil))})
-	server := echo(t)
+	server := loopback.Serve(t, loopback.Echo)
 	conn, err := d.Dial(t.Context(), Request{Listener: "socks test", Protocol: "socks5", User: "eve", Host: "127.0.0.1", Port: server.Port()})
 	if err != nil {
 		t.Fatal(err)
@@ -332,15 +302,7 @@ func TestDialFailureIsCountedAndClassed(t *testing.T) {
 	t.Parallel()
 	var records bytes.Buffer
 	d := New(Config{Fleet: house(t), Logger: slog.New(slog.NewJSONHandler(&records, nil))})
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, err = d.Dial(t.Context(), Request{Listener: "http test", Host: "127.0.0.1", Port: port})
+	_, err := d.Dial(t.Context(), Request{Listener: "http test", Host: "127.0.0.1", Port: loopback.Refusing(t).Port()})
 	if ClassOf(err) != Refused {
 		t.Errorf("class %q of %v", ClassOf(err), err)
 	}

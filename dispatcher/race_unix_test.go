@@ -4,22 +4,19 @@ package dispatcher
 
 import (
 	"context"
-	"net"
-	"net/netip"
 	"os"
 	"syscall"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // What the machine runs out of keeps further attempts from beginning; one under way may still win.
 func TestExhaustionLeavesOthersTheirChance(t *testing.T) {
 	t.Parallel()
 	d := New(Config{Fleet: house(t)})
-	conn, err := new(net.Dialer).DialTCP(t.Context(), "tcp4", netip.AddrPort{}, echo(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := loopback.Dial(t, loopback.Serve(t, loopback.Echo))
 	r := &race{d: d, began: time.Now(), request: &Request{Host: "a"}, pairs: pairs{lanes: []lane{{destinations: destinations("192.0.2.1", "192.0.2.2", "192.0.2.3")}}}}
 	r.ctx, r.cancel = context.WithCancelCause(t.Context())
 	first, _ := r.take()

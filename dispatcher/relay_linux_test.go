@@ -1,13 +1,12 @@
 package dispatcher
 
 import (
-	"bytes"
 	"errors"
 	"net"
-	"runtime"
-	"syscall"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // TestEndOfAParkedRelay has a connection closed, and another reset, whose relays have no goroutines that would notice.
@@ -20,13 +19,7 @@ func TestEndOfAParkedRelay(t *testing.T) {
 		conn, client, _ := relaying(t, nil, func(err error) { ended <- err })
 		clients, conns = append(clients, client), append(conns, conn)
 	}
-	stacks := make([]byte, 1<<20)
-	for until := time.Now().Add(20 * time.Second); bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("relay.(*Relay).run")); {
-		if time.Now().After(until) {
-			t.Fatal("the relays keep goroutines")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	loopback.NoGoroutine(t, "relay.(*Relay).run")
 	for i, end := range ways {
 		if err := end(conns[i]); err != nil {
 			t.Error(err)
@@ -36,10 +29,10 @@ func TestEndOfAParkedRelay(t *testing.T) {
 			if !errors.Is(err, net.ErrClosed) {
 				t.Errorf("the relay ended with %v, want net.ErrClosed", err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(loopback.Patience):
 			t.Fatal("the relay has not ended")
 		}
-		if _, err := clients[i].Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		if _, err := clients[i].Read(make([]byte, 1)); !loopback.IsReset(err) {
 			t.Errorf("the client saw %v, want a reset", err)
 		}
 	}
@@ -49,7 +42,7 @@ func TestEndOfAParkedRelay(t *testing.T) {
 func TestResetAllWaitsForNobody(t *testing.T) {
 	ended := make(chan error, 1)
 	conn, client, server := relaying(t, nil, func(err error) { ended <- err })
-	if err := server.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+	if err := server.SetReadBuffer(4096); err != nil {
 		t.Fatal(err)
 	}
 	if err := client.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
@@ -59,14 +52,11 @@ func TestResetAllWaitsForNobody(t *testing.T) {
 	if _, err := client.Write(make([]byte, 512<<10)); err != nil {
 		t.Fatal(err)
 	}
-	if err := client.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := client.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(200 * time.Millisecond) // the FIN is passed on
-	if err := client.(*net.TCPConn).SetLinger(0); err != nil {
-		t.Fatal(err)
-	}
-	if err := client.Close(); err != nil {
+	if err := loopback.Reset(client); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -1,36 +1,16 @@
 package dispatcher
 
 import (
-	"bytes"
 	"io"
 	"log/slog"
 	"net"
-	"strings"
-	"sync"
 	"testing"
-	"time"
+
+	"dispatch/testdata/loopback"
 )
 
-// lines is a log that may be read while it is written.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 // relaying is a session of a Dispatcher, with the sockets of client and server.
-func relaying(t *testing.T, log *slog.Logger, done func(error)) (conn *Conn, client, server net.Conn) {
+func relaying(t *testing.T, log *slog.Logger, done func(error)) (conn *Conn, client, server *net.TCPConn) {
 	t.Helper()
 	conn, client, near, server := connected(t, log)
 	conn.Relay(near, done)
@@ -38,38 +18,21 @@ func relaying(t *testing.T, log *slog.Logger, done func(error)) (conn *Conn, cli
 }
 
 // connected is a session before anything is copied.
-func connected(t *testing.T, log *slog.Logger) (conn *Conn, client net.Conn, near Stream, server net.Conn) {
+func connected(t *testing.T, log *slog.Logger) (conn *Conn, client, near, server *net.TCPConn) {
 	t.Helper()
-	listen := func() net.Listener {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
-		return l
-	}
-	accept := func(l net.Listener) net.Conn {
-		c, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	origin, atHome := listen(), listen()
+	origin := loopback.Listen(t)
 	d := New(Config{Fleet: house(t), Resolver: names(nil), Logger: log})
-	to := origin.Addr().(*net.TCPAddr).AddrPort()
+	to := loopback.AddrOf(origin)
 	conn, err := d.Dial(t.Context(), Request{Listener: "test", Host: to.Addr().String(), Port: to.Port()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server = accept(origin)
-	client, err = new(net.Dialer).DialContext(t.Context(), "tcp4", atHome.Addr().String())
-	if err != nil {
+	if server, err = origin.AcceptTCP(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = client.Close() })
-	return conn, client, accept(atHome).(Stream), server
+	t.Cleanup(func() { _ = server.Close() })
+	client, near = loopback.Pair(t)
+	return conn, client, near, server
 }
 
 func TestRelayEndsItsSessionBeforeItTells(t *testing.T) {
@@ -97,17 +60,11 @@ func TestRelayEndsItsSessionBeforeItTells(t *testing.T) {
 
 // TestPanicAfterARelayIsLogged has the last of a session panic, on a goroutine that nobody else watches over.
 func TestPanicAfterARelayIsLogged(t *testing.T) {
-	var log lines
-	_, client, server := relaying(t, slog.New(slog.NewTextHandler(&log, nil)), func(error) { panic("as a test wants it") })
+	var log loopback.Log
+	_, client, server := relaying(t, log.Logger(), func(error) { panic("as a test wants it") })
 	_ = client.Close()
 	_ = server.Close()
-	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		got := log.String()
-		if strings.Contains(got, "relaying panicked") && strings.Contains(got, "as a test wants it") && strings.Contains(got, "session closed") {
-			return
-		}
-		if time.Now().After(until) {
-			t.Fatalf("the log says only: %s", got)
-		}
-	}
+	loopback.Eventually(t, "the panic and the session to be logged", func() bool {
+		return log.Count("relaying panicked") > 0 && log.Count("as a test wants it") > 0 && log.Count("session closed") > 0
+	})
 }

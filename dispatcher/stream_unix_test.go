@@ -9,14 +9,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // overTLS makes a connection one of a line whose streams are TLS over TCP.
@@ -68,14 +69,14 @@ func hears(t *testing.T, from io.Reader, text string) {
 
 func TestRelayOfATLSLine(t *testing.T) {
 	t.Parallel()
-	var log lines
-	conn, client, near, server := connected(t, slog.New(slog.NewJSONHandler(&log, nil)))
+	var log loopback.Log
+	conn, client, near, server := connected(t, log.Logger())
 	over := overTLS(t, conn, server)
 	ended := make(chan error, 1)
 	conn.Relay(near, func(err error) { ended <- err })
 	say(t, client, "request")
 	hears(t, over, "request")
-	if err := client.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := client.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if rest, err := io.ReadAll(over); len(rest) > 0 || err != nil {
@@ -100,11 +101,9 @@ func TestRelayOfATLSLine(t *testing.T) {
 // TestResetOfATLSLine has a destination break its connection, and the gateway.
 func TestResetOfATLSLine(t *testing.T) {
 	t.Parallel()
-	for name, reset := range map[string]func(conn *Conn, server net.Conn) error{
-		"by the destination": func(_ *Conn, server net.Conn) error {
-			return errors.Join(server.(*net.TCPConn).SetLinger(0), server.Close())
-		},
-		"by the gateway": func(conn *Conn, _ net.Conn) error { return conn.Reset() },
+	for name, reset := range map[string]func(conn *Conn, server *net.TCPConn) error{
+		"by the destination": func(_ *Conn, server *net.TCPConn) error { return loopback.Reset(server) },
+		"by the gateway":     func(conn *Conn, _ *net.TCPConn) error { return conn.Reset() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -117,10 +116,10 @@ func TestResetOfATLSLine(t *testing.T) {
 			if err := reset(conn, server); err != nil {
 				t.Error(err)
 			}
-			if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			if _, err := client.Read(make([]byte, 1)); !loopback.IsReset(err) {
 				t.Errorf("the client saw %v, want a reset", err)
 			}
-			if _, err := over.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, net.ErrClosed) {
+			if _, err := over.Read(make([]byte, 1)); !loopback.IsReset(err) && !errors.Is(err, net.ErrClosed) {
 				t.Errorf("the destination saw %v, want a reset", err)
 			}
 			if err := <-ended; err == nil {
@@ -135,7 +134,7 @@ func TestQuiet(t *testing.T) {
 	for name, begin := range map[string]func(*testing.T) (*Conn, Stream){
 		"TCP": func(t *testing.T) (*Conn, Stream) {
 			conn, _, _, server := connected(t, nil)
-			return conn, server.(Stream)
+			return conn, server
 		},
 		"TLS": func(t *testing.T) (*Conn, Stream) {
 			conn, _, _, server := connected(t, nil)
@@ -144,11 +143,7 @@ func TestQuiet(t *testing.T) {
 	} {
 		becomes := func(conn *Conn, want bool) {
 			t.Helper()
-			for until := time.Now().Add(10 * time.Second); conn.Quiet() != want; time.Sleep(time.Millisecond) {
-				if time.Now().After(until) {
-					t.Fatalf("%s: quiet is %t", name, !want)
-				}
-			}
+			loopback.Eventually(t, fmt.Sprintf("%s to be quiet: %t", name, want), func() bool { return conn.Quiet() == want })
 		}
 		conn, server := begin(t)
 		becomes(conn, true)

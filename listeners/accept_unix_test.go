@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // The accept loop must survive a process that is out of descriptors. The limit is the process's, so this runs in one
@@ -27,9 +29,9 @@ func TestAcceptSurvivesEMFILE(t *testing.T) {
 }
 
 func surviveEMFILE(t *testing.T) {
-	var log lines
-	_, at := startServer(t, Config{SOCKS: named("socks"), HTTP: named("http"), Logger: log.logger()})
-	first := connect(t, at) // also sets up the poller before descriptors run out
+	var log loopback.Log
+	_, at := startServer(t, Config{SOCKS: named("socks"), HTTP: named("http"), Logger: log.Logger()})
+	first := loopback.Dial(t, at) // also sets up the poller before descriptors run out
 	say(t, first, "\x05")
 	if _, err := io.ReadAll(first); err != nil {
 		t.Fatal(err)
@@ -51,11 +53,11 @@ func surviveEMFILE(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
 		t.Fatal(err)
 	}
-	c := connect(t, at)
+	c := loopback.Dial(t, at)
 	say(t, c, "\x05")
-	poll(t, func() bool { return log.count("accepting clients fails") > 0 })
+	loopback.Eventually(t, "a warning", func() bool { return log.Count("accepting clients fails") > 0 })
 	time.Sleep(20 * time.Millisecond) // some further tries
-	if n := log.count("accepting clients fails"); n != 1 {
+	if n := log.Count("accepting clients fails"); n != 1 {
 		t.Errorf("warned %d times within a minute", n)
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {

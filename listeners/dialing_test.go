@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // TestDialEndsWithItsClient has clients do what clients do while their dial is under way.
@@ -18,18 +20,18 @@ func TestDialEndsWithItsClient(t *testing.T) {
 		atLeast, until time.Duration
 	}{
 		"waits":  {func(*net.TCPConn) error { return nil }, false, never, never},
-		"resets": {reset, false, 0, leftAfter / 2},
+		"resets": {loopback.Reset, false, 0, leftAfter / 2},
 		"resets behind early data": {func(c *net.TCPConn) error {
 			_, err := c.Write([]byte("early"))
-			return errors.Join(err, reset(c))
+			return errors.Join(err, loopback.Reset(c))
 		}, false, 0, leftAfter / 2},
-		"resets, and the handler holds early data": {reset, true, 0, leftAfter / 2},
+		"resets, and the handler holds early data": {loopback.Reset, true, 0, leftAfter / 2},
 		"ends":   {(*net.TCPConn).CloseWrite, false, leftAfter, 3 * leftAfter},
 		"closes": {(*net.TCPConn).Close, false, leftAfter, 3 * leftAfter},
 		"ends and resets": {func(c *net.TCPConn) error {
 			err := c.CloseWrite()
 			time.Sleep(lookEvery)
-			return errors.Join(err, reset(c))
+			return errors.Join(err, loopback.Reset(c))
 		}, false, 0, leftAfter},
 		"ends behind early data": {func(c *net.TCPConn) error {
 			_, err := c.Write([]byte("early"))
@@ -64,7 +66,7 @@ func TestDialEndsWithItsClient(t *testing.T) {
 					t.Error(err)
 				}
 			})})
-			client := connect(t, at)
+			client := loopback.Dial(t, at)
 			say(t, client, "\x05")
 			<-dialling
 			if err := c.does(client); err != nil {
@@ -76,8 +78,6 @@ func TestDialEndsWithItsClient(t *testing.T) {
 		})
 	}
 }
-
-func reset(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) }
 
 // TestDialsFollowEachOther has one client after the other leave: what is lent to their dials is the same.
 func TestDialsFollowEachOther(t *testing.T) {
@@ -101,9 +101,9 @@ func TestDialsFollowEachOther(t *testing.T) {
 		}
 	})})
 	for range 3 {
-		client := connect(t, at)
+		client := loopback.Dial(t, at)
 		say(t, client, "\x05")
-		if err := reset(client); err != nil {
+		if err := loopback.Reset(client); err != nil {
 			t.Error(err)
 		}
 		for range 2 {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"syscall"
 	"testing"
+
+	"dispatch/testdata/loopback"
 )
 
 func TestClientsAreKeptAlive(t *testing.T) {
@@ -28,7 +30,7 @@ func TestClientsAreKeptAlive(t *testing.T) {
 			panic(err)
 		}
 	})})
-	say(t, connect(t, at), "\x05")
+	say(t, loopback.Dial(t, at), "\x05")
 	if v := <-got; v != 1 {
 		t.Errorf("SO_KEEPALIVE is %d", v)
 	}

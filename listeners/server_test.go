@@ -1,41 +1,17 @@
 package listeners
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
-
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.buf.String(), text)
-}
-
-func (l *lines) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
 
 type handlerFunc func(context.Context, *Conn)
 
@@ -67,23 +43,6 @@ func startServer(t *testing.T, c Config) (*Server, netip.AddrPort) {
 	return s, at
 }
 
-func connect(t *testing.T, to netip.AddrPort) *net.TCPConn {
-	t.Helper()
-	c, err := new(net.Dialer).DialTCP(t.Context(), "tcp", netip.AddrPort{}, to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
 func say(t *testing.T, c *net.TCPConn, text string) {
 	t.Helper()
 	if _, err := c.Write([]byte(text)); err != nil {
@@ -93,36 +52,36 @@ func say(t *testing.T, c *net.TCPConn, text string) {
 
 func TestAnyPortUnderstandsBoth(t *testing.T) {
 	t.Parallel()
-	var log lines
-	_, at := startServer(t, Config{SOCKS: named("socks"), HTTP: named("http"), Logger: log.logger()})
+	var log loopback.Log
+	_, at := startServer(t, Config{SOCKS: named("socks"), HTTP: named("http"), Logger: log.Logger()})
 	for greeting, want := range map[string]string{
 		"\x05\x01\x00": "socks", "\x04\x01": "socks", "GET /": "http", "CONNECT x": "http", "get": "http",
 	} {
-		c := connect(t, at)
+		c := loopback.Dial(t, at)
 		say(t, c, greeting)
 		got, err := io.ReadAll(c)
 		if err != nil || string(got) != want+":"+greeting {
 			t.Errorf("%q was answered %q, %v; want by %s", greeting, got, err, want)
 		}
 	}
-	if n := log.count("another protocol than this listener is for"); n != 1 {
+	if n := log.Count("another protocol than this listener is for"); n != 1 {
 		t.Errorf("the HTTP clients of one address were told of %d times", n)
 	}
 }
 
 func TestStrangeFirstBytesAreClosed(t *testing.T) {
 	t.Parallel()
-	var log lines
-	_, at := startServer(t, Config{SOCKS: named("socks"), HTTP: named("http"), Logger: log.logger()})
+	var log loopback.Log
+	_, at := startServer(t, Config{SOCKS: named("socks"), HTTP: named("http"), Logger: log.Logger()})
 	for _, greeting := range []string{"\x16\x03\x01", "\x00", "\xff", " "} {
-		c := connect(t, at)
+		c := loopback.Dial(t, at)
 		say(t, c, greeting)
 		// What was sent may make the end a reset.
-		if got, err := io.ReadAll(c); len(got) != 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		if got, err := io.ReadAll(c); len(got) != 0 || err != nil && !loopback.IsReset(err) {
 			t.Errorf("%q was answered %q, %v", greeting, got, err)
 		}
 	}
-	if log.count("http:// or socks5://") != 1 {
+	if log.Count("http:// or socks5://") != 1 {
 		t.Error("a TLS client got no hint in the log")
 	}
 }
@@ -130,7 +89,7 @@ func TestStrangeFirstBytesAreClosed(t *testing.T) {
 func TestSilentClientIsClosed(t *testing.T) {
 	t.Parallel()
 	_, at := startServer(t, Config{SOCKS: named("socks"), HTTP: named("http"), HandshakeTimeout: 50 * time.Millisecond})
-	c := connect(t, at)
+	c := loopback.Dial(t, at)
 	if _, err := io.ReadAll(c); err != nil {
 		t.Errorf("a silent client saw %v, want the end", err)
 	}
@@ -138,21 +97,21 @@ func TestSilentClientIsClosed(t *testing.T) {
 
 func TestPanicClosesOneClientOnly(t *testing.T) {
 	t.Parallel()
-	var log lines
+	var log loopback.Log
 	_, at := startServer(t, Config{
-		SOCKS: handlerFunc(func(context.Context, *Conn) { panic("boom") }), HTTP: named("http"), Logger: log.logger(),
+		SOCKS: handlerFunc(func(context.Context, *Conn) { panic("boom") }), HTTP: named("http"), Logger: log.Logger(),
 	})
-	c := connect(t, at)
+	c := loopback.Dial(t, at)
 	say(t, c, "\x05")
-	if _, err := io.ReadAll(c); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+	if _, err := io.ReadAll(c); err != nil && !loopback.IsReset(err) {
 		t.Error(err)
 	}
-	c = connect(t, at)
+	c = loopback.Dial(t, at)
 	say(t, c, "GET")
 	if got, err := io.ReadAll(c); err != nil || string(got) != "http:GET" {
 		t.Errorf("after a panic: %q, %v", got, err)
 	}
-	if log.count("cause=boom") != 1 || log.count("server_test.go") == 0 {
+	if log.Count(`"cause":"boom"`) != 1 || log.Count("server_test.go") == 0 {
 		t.Error("the panic was not logged with its stack")
 	}
 }
@@ -184,7 +143,7 @@ func TestShutdownLetsSessionsFinish(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	s, at := startServer(t, Config{SOCKS: hold(release), HTTP: named("http")})
-	busy, idle := connect(t, at), connect(t, at)
+	busy, idle := loopback.Dial(t, at), loopback.Dial(t, at)
 	say(t, busy, "\x05")
 	waitBusy(t, s, 1, 2)
 	done := make(chan int, 1)
@@ -214,7 +173,7 @@ func TestShutdownLetsSessionsFinish(t *testing.T) {
 func TestShutdownCutsWithAReset(t *testing.T) {
 	t.Parallel()
 	s, at := startServer(t, Config{SOCKS: hold(nil), HTTP: named("http")})
-	c := connect(t, at)
+	c := loopback.Dial(t, at)
 	say(t, c, "\x05")
 	waitBusy(t, s, 1, 1)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -222,7 +181,7 @@ func TestShutdownCutsWithAReset(t *testing.T) {
 	if cut := s.Shutdown(ctx); cut != 1 {
 		t.Errorf("%d connections were cut, want 1", cut)
 	}
-	if got, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+	if got, err := io.ReadAll(c); !loopback.IsReset(err) {
 		t.Errorf("the client saw %q, %v; want a reset", got, err)
 	}
 }
@@ -234,7 +193,7 @@ func TestConnThatBecomesIdleDuringShutdownIsClosed(t *testing.T) {
 		<-release
 		c.Idle(true) // as between two requests of a kept-alive connection; closes it
 	})})
-	c := connect(t, at)
+	c := loopback.Dial(t, at)
 	say(t, c, "\x05")
 	waitBusy(t, s, 1, 1)
 	done := make(chan int, 1)
@@ -244,7 +203,7 @@ func TestConnThatBecomesIdleDuringShutdownIsClosed(t *testing.T) {
 	if cut := <-done; cut != 0 {
 		t.Errorf("%d connections were cut", cut)
 	}
-	if _, err := io.ReadAll(c); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+	if _, err := io.ReadAll(c); err != nil && !loopback.IsReset(err) {
 		t.Error(err)
 	}
 }
@@ -252,7 +211,7 @@ func TestConnThatBecomesIdleDuringShutdownIsClosed(t *testing.T) {
 // waitBusy waits until so many connections are served, of so many known ones.
 func waitBusy(t *testing.T, s *Server, busy, all int) {
 	t.Helper()
-	poll(t, func() bool {
+	loopback.Eventually(t, "connections to be served", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		n := 0
@@ -267,20 +226,11 @@ func waitBusy(t *testing.T, s *Server, busy, all int) {
 
 func waitEnding(t *testing.T, s *Server) {
 	t.Helper()
-	poll(t, func() bool {
+	loopback.Eventually(t, "the end to begin", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.ending
 	})
-}
-
-func poll(t *testing.T, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("waited 10 s in vain")
-		}
-	}
 }
 
 func TestStrangersAreBounded(t *testing.T) {

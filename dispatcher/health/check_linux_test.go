@@ -15,6 +15,7 @@ import (
 
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
+	"dispatch/testdata/loopback"
 )
 
 func loopbackTable() *machine.Table {
@@ -39,32 +40,11 @@ func loopbackLines(t *testing.T) *uplink.Fleet {
 // server counts the connections that it gets.
 func server(t *testing.T) (netip.AddrPort, *atomic.Int32) {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var count atomic.Int32
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			count.Add(1)
-			if err := c.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			t.Error(err)
-		}
-		<-done
-	})
-	return l.Addr().(*net.TCPAddr).AddrPort(), &count
+	return loopback.Serve(t, func(*net.TCPConn) error {
+		count.Add(1)
+		return nil
+	}), &count
 }
 
 // A suspect line that carries a connection is up again at once, and nobody else is connected to.
@@ -75,9 +55,7 @@ func TestCheckFindsALineAlive(t *testing.T) {
 	b.report(0, at, uplink.NoFailure)
 	b.report(1, at, uplink.TimedOut)
 	b.waitFor(1, Up)
-	for end := time.Now().Add(10 * time.Second); count.Load() == 0 && time.Now().Before(end); { // connected, not yet accepted
-		time.Sleep(time.Millisecond)
-	}
+	loopback.Eventually(t, "a check to be accepted", func() bool { return count.Load() > 0 })
 	if n := count.Load(); n != 1 {
 		t.Errorf("%d checks", n)
 	}
@@ -87,14 +65,7 @@ func TestCheckFindsALineAlive(t *testing.T) {
 func TestCheckTakesARefusalForAnAnswer(t *testing.T) {
 	t.Parallel()
 	b := watch(t, loopbackLines(t))
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := l.Addr().(*net.TCPAddr).AddrPort()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	at := loopback.Refusing(t)
 	b.report(0, at, uplink.NoFailure)
 	b.report(1, at, uplink.TimedOut)
 	b.waitFor(1, Up)

@@ -7,15 +7,15 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"syscall"
 	"testing"
-	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // BenchmarkConnect is a whole session of a client: connect, handshake, one byte there and back, close. The allocations and
 // the CPU time are those of all three parties; "direct" is what client and server cost without a gateway.
 func BenchmarkConnect(b *testing.B) {
-	server := answers(b, func(c *net.TCPConn) error {
+	server := loopback.Serve(b, func(c *net.TCPConn) error {
 		var one [1]byte
 		if _, err := io.ReadFull(c, one[:]); err != nil {
 			return err
@@ -45,14 +45,14 @@ func BenchmarkConnect(b *testing.B) {
 		{"direct", server, nil},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			began := processorTime(b)
+			began := loopback.CPUTime(b)
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := session(c.to, c.steps); err != nil {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(float64((processorTime(b)-began).Microseconds())/float64(b.N), "cpu-us/op")
+			b.ReportMetric(float64((loopback.CPUTime(b)-began).Microseconds())/float64(b.N), "cpu-us/op")
 		})
 	}
 }
@@ -79,13 +79,4 @@ func session(to netip.AddrPort, steps []step) error {
 		}
 	}
 	return nil
-}
-
-func processorTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

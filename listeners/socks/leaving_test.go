@@ -9,6 +9,7 @@ import (
 
 	"dispatch/dispatcher"
 	"dispatch/listeners"
+	"dispatch/testdata/loopback"
 )
 
 // slow is a Dialer whose every dial lasts until its context ends, but at most for a time.
@@ -28,7 +29,6 @@ func (s slow) Dial(ctx context.Context, req dispatcher.Request) (*dispatcher.Con
 // TestDialOfAClientThatLeaves checks that what came behind a request, wherever it is held, makes a FIN no leaving.
 func TestDialOfAClientThatLeaves(t *testing.T) {
 	t.Parallel()
-	reset := func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) }
 	for protocol, requests := range map[string][][]byte{
 		"SOCKS5":                {ask5(1, "server.test", 80)},
 		"SOCKS5 with passwords": {{5, 1, 2}, append([]byte{1, 3}, "eve\x06secret"...), ask5(1, "127.0.0.1", 80)[3:]},
@@ -40,15 +40,15 @@ func TestDialOfAClientThatLeaves(t *testing.T) {
 			does        func(*net.TCPConn) error
 			leaves      bool
 		}{
-			{"reset", "", reset, true},
-			{"early data and reset", "early", reset, true},
+			{"reset", "", loopback.Reset, true},
+			{"early data and reset", "early", loopback.Reset, true},
 			{"FIN", "", (*net.TCPConn).CloseWrite, true},
 			{"early data and FIN", "early", (*net.TCPConn).CloseWrite, false},
 		} {
 			t.Run(protocol+"/"+c.name, func(t *testing.T) {
 				t.Parallel()
 				dialled := make(slow, 1)
-				client := connect(t, serveSOCKS(t, dialled))
+				client := loopback.Dial(t, serveSOCKS(t, dialled))
 				for n, request := range requests {
 					if n == len(requests)-1 {
 						request = append(request[:len(request):len(request)], c.early...)

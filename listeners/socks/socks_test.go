@@ -5,55 +5,23 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"dispatch/dispatcher"
-	"dispatch/dispatcher/machine"
-	"dispatch/dispatcher/uplink"
 	"dispatch/listeners"
+	"dispatch/testdata/loopback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// answers is a server that sends what it is told to, after it has read what it is told to.
-func answers(t testing.TB, serve func(*net.TCPConn) error) netip.AddrPort {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				if err := errors.Join(serve(c.(*net.TCPConn)), c.Close()); err != nil && !errors.Is(err, net.ErrClosed) {
-					t.Error(err)
-				}
-			})
-		}
-	})
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-		wg.Wait()
-	})
-	return l.Addr().(*net.TCPAddr).AddrPort()
-}
 
 // echo sends back all it got, once the client has ended its side.
 func echo(c *net.TCPConn) error {
@@ -65,54 +33,22 @@ func echo(c *net.TCPConn) error {
 	return err
 }
 
-// records is the log of sessions.
-type records struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (r *records) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.Write(p)
-}
-
-func (r *records) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.String()
-}
-
 // wait waits until there are so many records with text.
-func (r *records) wait(t *testing.T, n int, text string) {
+func wait(t *testing.T, log *loopback.Log, n int, text string) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); strings.Count(r.String(), text) != n; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d records with %s, want %d:\n%s", strings.Count(r.String(), text), text, n, r.String())
-		}
-	}
+	loopback.Eventually(t, fmt.Sprintf("%d records with %s", n, text), func() bool { return log.Count(text) == n })
 }
 
 // gateway is a real dispatcher on loopback, where all destinations are direct.
 func gateway(t testing.TB, log *slog.Logger) *dispatcher.Dispatcher {
 	t.Helper()
-	table := &machine.Table{List: func() ([]machine.Interface, error) {
-		return []machine.Interface{{
-			Index: 1, Name: "lo", Kind: machine.KindLoopback, Up: true,
-			Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}},
-		}}, nil
-	}}
-	set, err := uplink.NewFleet(table, []uplink.Spec{{Name: "lo", Weight: 1}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	lookup := dispatcher.ResolverFunc(func(_ context.Context, host string) ([]netip.Addr, error) {
 		if host == "server.test" {
 			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 		}
 		return nil, dispatcher.ErrNotFound
 	})
-	return dispatcher.New(dispatcher.Config{Fleet: set, Resolver: lookup, Logger: log})
+	return dispatcher.New(dispatcher.Config{Fleet: loopback.Fleet(t), Resolver: lookup, Logger: log})
 }
 
 func serveSOCKS(t testing.TB, d Dialer) netip.AddrPort {
@@ -132,23 +68,6 @@ func startSOCKS(t testing.TB, d Dialer) (*listeners.Server, netip.AddrPort) {
 	s.Start()
 	t.Cleanup(func() { s.Close() })
 	return s, at
-}
-
-func connect(t *testing.T, to netip.AddrPort) *net.TCPConn {
-	t.Helper()
-	c, err := new(net.Dialer).DialTCP(t.Context(), "tcp", netip.AddrPort{}, to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			t.Error(err)
-		}
-	})
-	return c
 }
 
 func send(t *testing.T, c *net.TCPConn, p []byte) {
@@ -193,9 +112,9 @@ func ask4(host string, p uint16, user string) []byte {
 
 func TestConnectEchoesAndHalfCloses(t *testing.T) {
 	t.Parallel()
-	server := answers(t, echo)
-	var log records
-	at := serveSOCKS(t, gateway(t, slog.New(slog.NewJSONHandler(&log, nil))))
+	server := loopback.Serve(t, echo)
+	var log loopback.Log
+	at := serveSOCKS(t, gateway(t, log.Logger()))
 	for name, c := range map[string]struct {
 		request []byte
 		reply   int // bytes
@@ -210,7 +129,7 @@ func TestConnectEchoesAndHalfCloses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := connect(t, at)
+			client := loopback.Dial(t, at)
 			// The payload comes along with the request, and more of it later.
 			send(t, client, append(c.request, "early "...))
 			reply := read(t, client, c.reply)
@@ -231,17 +150,17 @@ func TestConnectEchoesAndHalfCloses(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		// One record a session, with its bytes; the user of SOCKS4 is in it. The client sees the end first.
-		log.wait(t, 6, `"up":10,"down":10`)
-		log.wait(t, 2, `"user":"eve"`)
+		wait(t, &log, 6, `"up":10,"down":10`)
+		wait(t, &log, 2, `"user":"eve"`)
 	})
 }
 
 func TestUserNameIsRecordedAndNoPasswordAsked(t *testing.T) {
 	t.Parallel()
-	server := answers(t, echo)
-	var log records
-	at := serveSOCKS(t, gateway(t, slog.New(slog.NewJSONHandler(&log, nil))))
-	c := connect(t, at)
+	server := loopback.Serve(t, echo)
+	var log loopback.Log
+	at := serveSOCKS(t, gateway(t, log.Logger()))
+	c := loopback.Dial(t, at)
 	send(t, c, []byte{5, 1, 2}) // only user and password on offer
 	if got := read(t, c, 2); !bytes.Equal(got, []byte{5, 2}) {
 		t.Fatalf("method % x", got)
@@ -258,7 +177,7 @@ func TestUserNameIsRecordedAndNoPasswordAsked(t *testing.T) {
 	if _, err := io.ReadAll(c); err != nil {
 		t.Fatal(err)
 	}
-	log.wait(t, 1, `"user":"eve"`)
+	wait(t, &log, 1, `"user":"eve"`)
 	if strings.Contains(log.String(), "secret") {
 		t.Error("the password is in the log")
 	}
@@ -267,7 +186,7 @@ func TestUserNameIsRecordedAndNoPasswordAsked(t *testing.T) {
 func TestServerMaySpeakFirstAndEndFirst(t *testing.T) {
 	t.Parallel()
 	got := make(chan string, 2)
-	server := answers(t, func(c *net.TCPConn) error {
+	server := loopback.Serve(t, func(c *net.TCPConn) error {
 		if _, err := c.Write([]byte("banner")); err != nil {
 			return err
 		}
@@ -283,7 +202,7 @@ func TestServerMaySpeakFirstAndEndFirst(t *testing.T) {
 		request []byte
 		reply   int
 	}{{ask5(1, "127.0.0.1", server.Port()), 12}, {ask4("127.0.0.1", server.Port(), ""), 8}} {
-		client := connect(t, at)
+		client := loopback.Dial(t, at)
 		send(t, client, c.request)
 		read(t, client, c.reply)
 		if all, err := io.ReadAll(client); err != nil || string(all) != "banner" {
@@ -301,7 +220,7 @@ func TestServerMaySpeakFirstAndEndFirst(t *testing.T) {
 
 func TestResetIsPassedOn(t *testing.T) {
 	t.Parallel()
-	server := answers(t, func(c *net.TCPConn) error {
+	server := loopback.Serve(t, func(c *net.TCPConn) error {
 		if _, err := c.Write([]byte("half of it")); err != nil {
 			return err
 		}
@@ -311,11 +230,11 @@ func TestResetIsPassedOn(t *testing.T) {
 		return c.SetLinger(0)
 	})
 	at := serveSOCKS(t, gateway(t, nil))
-	client := connect(t, at)
+	client := loopback.Dial(t, at)
 	send(t, client, ask5(1, "127.0.0.1", server.Port()))
 	read(t, client, 12+10)
 	send(t, client, []byte{1})
-	if all, err := io.ReadAll(client); !errors.Is(err, syscall.ECONNRESET) {
+	if all, err := io.ReadAll(client); !loopback.IsReset(err) {
 		t.Errorf("a broken download looks whole: %q, %v", all, err)
 	}
 }
@@ -336,12 +255,12 @@ func TestFailuresGetTheirCode(t *testing.T) {
 		dispatcher.ResolveFailed: 1, dispatcher.InvalidRequest: 1, dispatcher.Exhausted: 1, dispatcher.ConnectFailed: 1,
 	} {
 		at := serveSOCKS(t, failing(class))
-		c := connect(t, at)
+		c := loopback.Dial(t, at)
 		send(t, c, ask5(1, "192.0.2.1", 80))
 		if all, err := io.ReadAll(c); err != nil || !bytes.Equal(all, []byte{5, 0, 5, code, 0, 1, 0, 0, 0, 0, 0, 0}) {
 			t.Errorf("SOCKS5 %s: % x, %v; want code %d", class, all, err, code)
 		}
-		c = connect(t, at)
+		c = loopback.Dial(t, at)
 		send(t, c, ask4("192.0.2.1", 80, "u"))
 		if all, err := io.ReadAll(c); err != nil || !bytes.Equal(all, []byte{0, 91, 0, 0, 0, 0, 0, 0}) {
 			t.Errorf("SOCKS4 %s: % x, %v", class, all, err)
@@ -373,11 +292,11 @@ func TestWhatIsNotServed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		client := connect(t, at)
+		client := loopback.Dial(t, at)
 		send(t, client, request)
 		// What the server had not read may make the end a reset, behind the answer.
 		got, err := io.ReadAll(client)
-		if hex.EncodeToString(got) != c.want || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		if hex.EncodeToString(got) != c.want || err != nil && !loopback.IsReset(err) {
 			t.Errorf("%s: answered %x, %v; want %s", name, got, err, c.want)
 		}
 	}
@@ -385,16 +304,8 @@ func TestWhatIsNotServed(t *testing.T) {
 
 func TestRefusedPort(t *testing.T) {
 	t.Parallel()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := l.Addr().(*net.TCPAddr).AddrPort().Port()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	client := connect(t, serveSOCKS(t, gateway(t, nil)))
-	send(t, client, ask5(1, "127.0.0.1", p))
+	client := loopback.Dial(t, serveSOCKS(t, gateway(t, nil)))
+	send(t, client, ask5(1, "127.0.0.1", loopback.Refusing(t).Port()))
 	if got := read(t, client, 12); got[3] != 5 {
 		t.Errorf("answered % x", got)
 	}
@@ -406,7 +317,7 @@ func TestRefusalIsNoReset(t *testing.T) {
 	t.Parallel()
 	at := serveSOCKS(t, gateway(t, nil))
 	for _, request := range [][]byte{ask5(1, "unknown.test", 80), ask5(9, "127.0.0.1", 80), ask4("unknown.test", 80, "")} {
-		client := connect(t, at)
+		client := loopback.Dial(t, at)
 		send(t, client, append(request, make([]byte, 256<<10)...))
 		if err := client.CloseWrite(); err != nil {
 			t.Error(err)
@@ -421,9 +332,9 @@ func TestRefusalIsNoReset(t *testing.T) {
 // A client may take its time between the bytes of a handshake, but not for ever.
 func TestHandshakeInPiecesAndItsTimeout(t *testing.T) {
 	t.Parallel()
-	server := answers(t, echo)
+	server := loopback.Serve(t, echo)
 	at := serveSOCKS(t, gateway(t, nil))
-	client := connect(t, at)
+	client := loopback.Dial(t, at)
 	for _, b := range ask5(1, "server.test", server.Port()) {
 		send(t, client, []byte{b})
 	}
@@ -444,14 +355,14 @@ func TestHandshakeInPiecesAndItsTimeout(t *testing.T) {
 	s.Start()
 	defer s.Close()
 	for _, start := range [][]byte{{5, 1}, {4, 1, 0}} {
-		client = connect(t, hasty)
+		client = loopback.Dial(t, hasty)
 		send(t, client, start)
 		if _, err := io.ReadAll(client); err != nil {
 			t.Errorf("a slow handshake ended with %v", err)
 		}
 	}
 	// Once the request is read there is no deadline any more.
-	client = connect(t, hasty)
+	client = loopback.Dial(t, hasty)
 	send(t, client, ask5(1, "127.0.0.1", server.Port()))
 	read(t, client, 12)
 	time.Sleep(100 * time.Millisecond)
