@@ -3,7 +3,6 @@ package httpproxy
 import (
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // benchOrigin answers each head with the same response, at as little cost as can be.
@@ -44,8 +45,8 @@ func reverseProxy(b *testing.B) netip.AddrPort {
 		Transport: transport,
 		ErrorLog:  log.New(io.Discard, "", 0),
 	}
-	server := &http.Server{Handler: proxy, ReadHeaderTimeout: patience}
-	l := listen(b)
+	server := &http.Server{Handler: proxy, ReadHeaderTimeout: loopback.Patience}
+	l := loopback.Listen(b)
 	go func() { _ = server.Serve(l) }()
 	b.Cleanup(func() {
 		if err := server.Close(); err != nil {
@@ -53,16 +54,12 @@ func reverseProxy(b *testing.B) netip.AddrPort {
 		}
 		transport.CloseIdleConnections()
 	})
-	return l.Addr().(*net.TCPAddr).AddrPort()
+	return loopback.AddrOf(l)
 }
 
 // dial is a client of the gateway, or of what stands in its place.
 func dialBench(b *testing.B, to netip.AddrPort) *peer {
-	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(to))
-	if err != nil {
-		b.Fatal(err)
-	}
-	p := newPeer(b, conn)
+	p := newPeer(b, loopback.Dial(b, to))
 	p.must(p.SetDeadline(time.Time{}))
 	return p
 }
@@ -98,11 +95,11 @@ func BenchmarkGet(b *testing.B) {
 		}{
 			{"dispatch", func(b *testing.B) netip.AddrPort { return start(b, fixtureConfig{quiet: true}).at }},
 			{"reverseproxy", reverseProxy},
-			{"direct", func(*testing.B) netip.AddrPort { return o.Addr().(*net.TCPAddr).AddrPort() }},
+			{"direct", func(*testing.B) netip.AddrPort { return o.at }},
 		} {
 			b.Run(strconv.Itoa(size)+"/"+through.name, func(b *testing.B) {
 				at := through.at(b)
-				before := cpuTime()
+				before := loopback.CPUTime(b)
 				b.SetParallelism(4) // times GOMAXPROCS
 				b.ReportAllocs()
 				b.ResetTimer()
@@ -116,7 +113,7 @@ func BenchmarkGet(b *testing.B) {
 						}
 					}
 				})
-				b.ReportMetric(float64((cpuTime()-before).Microseconds())/float64(b.N), "cpu-us/op")
+				b.ReportMetric(float64((loopback.CPUTime(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
 			})
 		}
 	}
@@ -139,20 +136,20 @@ func BenchmarkConnect(b *testing.B) {
 	}
 	b.Run("dispatch", func(b *testing.B) {
 		f := start(b, fixtureConfig{quiet: true})
-		before := cpuTime()
+		before := loopback.CPUTime(b)
 		b.ReportAllocs()
 		for b.Loop() {
 			once(b, f.at, true)
 		}
-		b.ReportMetric(float64((cpuTime()-before).Microseconds())/float64(b.N), "cpu-us/op")
+		b.ReportMetric(float64((loopback.CPUTime(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
 	})
 	b.Run("direct", func(b *testing.B) {
-		before := cpuTime()
+		before := loopback.CPUTime(b)
 		b.ReportAllocs()
 		for b.Loop() {
-			once(b, o.Addr().(*net.TCPAddr).AddrPort(), false)
+			once(b, o.at, false)
 		}
-		b.ReportMetric(float64((cpuTime()-before).Microseconds())/float64(b.N), "cpu-us/op")
+		b.ReportMetric(float64((loopback.CPUTime(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
 	})
 }
 
@@ -190,13 +187,13 @@ func BenchmarkDownload(b *testing.B) {
 		}{
 			{"dispatch", func(b *testing.B) netip.AddrPort { return start(b, fixtureConfig{quiet: true}).at }},
 			{"reverseproxy", reverseProxy},
-			{"direct", func(*testing.B) netip.AddrPort { return o.Addr().(*net.TCPAddr).AddrPort() }},
+			{"direct", func(*testing.B) netip.AddrPort { return o.at }},
 		} {
 			name, _, _ := strings.Cut(framing, ":")
 			b.Run(name+"/"+through.name, func(b *testing.B) {
 				at := through.at(b)
 				b.SetBytes(size)
-				before := cpuTime()
+				before := loopback.CPUTime(b)
 				for b.Loop() {
 					p := dialBench(b, at)
 					p.send(get(o))
@@ -209,7 +206,7 @@ func BenchmarkDownload(b *testing.B) {
 					}
 					p.end()
 				}
-				b.ReportMetric((cpuTime()-before).Seconds()/float64(b.N)/(size/1e9), "cpu-s/GB")
+				b.ReportMetric((loopback.CPUTime(b)-before).Seconds()/float64(b.N)/(size/1e9), "cpu-s/GB")
 			})
 		}
 	}

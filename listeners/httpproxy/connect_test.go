@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"dispatch/dispatcher"
+	"dispatch/testdata/loopback"
 )
 
 const established = "HTTP/1.1 200 Connection established\r\n\r\n"
@@ -208,11 +208,6 @@ func TestConnectRefuses(t *testing.T) {
 // Each failure has its status and its page, for CONNECT and for plain requests, and the page is for strangers' eyes.
 func TestFailures(t *testing.T) {
 	t.Parallel()
-	closed := listen(t)
-	closedPort := closed.Addr().(*net.TCPAddr).Port
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
 	f := start(t, fixtureConfig{resolver: dispatcher.ResolverFunc(
 		func(_ context.Context, host string) ([]netip.Addr, error) {
 			switch host {
@@ -233,7 +228,7 @@ func TestFailures(t *testing.T) {
 		says   string
 		class  dispatcher.Class
 	}{
-		{fmt.Sprint("here:", closedPort), 502, "could not connect to here: it refused the connection", dispatcher.Refused},
+		{fmt.Sprint("here:", loopback.Refusing(t).Port()), 502, "could not connect to here: it refused the connection", dispatcher.Refused},
 		{"nobody:80", 502, "could not look up nobody: no such host", dispatcher.UnknownHost},
 		{"broken:80", 502, "could not look up broken", dispatcher.ResolveFailed},
 		{"mute:80", 504, "could not look up mute: the look-up was not answered in time", dispatcher.ResolveTimedOut},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dispatch/dispatcher"
+	"dispatch/testdata/loopback"
 )
 
 // A response that breaks off never looks whole, whatever its framing, and however it breaks off.
@@ -233,7 +234,7 @@ func TestClientLeaves(t *testing.T) {
 					if strings.HasSuffix(rest, "0\r\n\r\n") {
 						t.Errorf("the origin got a whole body: %q", rest)
 					}
-				case <-time.After(patience):
+				case <-time.After(loopback.Patience):
 					t.Fatal("the origin's connection was not closed")
 				}
 				if class := f.session().class(); class != dispatcher.ClientBroken {

@@ -12,21 +12,19 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"dispatch/dispatcher"
-	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
 	"dispatch/listeners"
 	"dispatch/listeners/httpproxy/origin"
+	"dispatch/testdata/loopback"
 )
-
-// patience bounds every wait of these tests: long, for the machine may be busy, and never waited for in success.
-const patience = 20 * time.Second
 
 // fixture is a gateway with this package's Handler for HTTP: all parts are the real ones. Names are those of the zone,
 // the uplink is one that reaches nothing, and the origins are on loopback, which is dialled directly.
@@ -69,7 +67,7 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 		})
 	}
 	if c.uplinks == nil {
-		c.uplinks = deadEnd(t)
+		c.uplinks = loopback.Fleet(t)
 	}
 	log := slog.New(f.records)
 	if c.quiet {
@@ -81,13 +79,13 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 	f.handler = New(Config{Dispatcher: f.dispatcher, Own: c.own, Logger: log, HandshakeTimeout: c.handshake})
 	// Times that no test means to reach are longer than a busy machine can take.
 	f.handler.limits = limits{
-		ended:  cmp.Or(c.limits.ended, patience),
-		left:   cmp.Or(c.limits.left, patience),
-		linger: cmp.Or(c.limits.linger, patience),
+		ended:  cmp.Or(c.limits.ended, loopback.Patience),
+		left:   cmp.Or(c.limits.left, loopback.Patience),
+		linger: cmp.Or(c.limits.linger, loopback.Patience),
 	}
 	f.handler.origins = origin.New(origin.Config{
 		Dispatcher: f.dispatcher, Logger: log,
-		Proceed: cmp.Or(c.origins.Proceed, patience), UnsafeIdle: cmp.Or(c.origins.UnsafeIdle, patience),
+		Proceed: cmp.Or(c.origins.Proceed, loopback.Patience), UnsafeIdle: cmp.Or(c.origins.UnsafeIdle, loopback.Patience),
 	})
 	var handler listeners.Handler = f.handler
 	if c.wrap != nil {
@@ -110,26 +108,6 @@ func (f *fixture) close() {
 	if err := f.handler.Close(); err != nil {
 		f.t.Errorf("closing the handler: %v", err)
 	}
-}
-
-// deadEnd is a machine with loopback and an uplink whose addresses are for documentation.
-func deadEnd(t testing.TB) *uplink.Fleet {
-	t.Helper()
-	table := &machine.Table{List: func() ([]machine.Interface, error) {
-		return []machine.Interface{
-			{Index: 1, Name: "lo", Kind: machine.KindLoopback, Up: true, Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}}},
-			{Index: 2, Name: "nowhere", Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}}},
-		}, nil
-	}}
-	specs, err := uplink.ParseSpecs([]string{"nowhere"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := uplink.NewFleet(table, specs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set
 }
 
 // records is a log that keeps what was logged.
@@ -200,26 +178,13 @@ func (f *fixture) clients() int {
 
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			f.t.Fatalf("not in time: %s", what)
-		}
-	}
+	loopback.Eventually(f.t, what, ok)
 }
 
-// originServer accepts connections and serves each with a function of the test.
+// originServer is a server that is asked for by name.
 type originServer struct {
-	*net.TCPListener
+	at   netip.AddrPort
 	port string
-}
-
-func listen(t testing.TB) *net.TCPListener {
-	t.Helper()
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
 }
 
 // peer is one end of a connection, with a buffer to read lines from. Its methods fail the test.
@@ -232,54 +197,18 @@ type peer struct {
 func newPeer(t testing.TB, conn *net.TCPConn) *peer {
 	t.Helper()
 	p := &peer{TCPConn: conn, t: t, br: bufio.NewReader(conn)}
-	p.must(conn.SetDeadline(time.Now().Add(patience)))
+	p.must(conn.SetDeadline(time.Now().Add(loopback.Patience)))
 	return p
 }
 
 // newOrigin serves each of its connections with serve, which need not close them.
 func newOrigin(t testing.TB, serve func(*peer)) originServer {
 	t.Helper()
-	l := listen(t)
-	var running sync.WaitGroup
-	var mu sync.Mutex
-	var conns []*net.TCPConn
-	ended := false
-	running.Go(func() {
-		for {
-			conn, err := l.AcceptTCP()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			conns = append(conns, conn)
-			if ended {
-				conn.Close()
-			}
-			mu.Unlock()
-			running.Go(func() {
-				p := newPeer(t, conn)
-				defer p.end()
-				serve(p)
-			})
-		}
+	at := loopback.Serve(t, func(conn *net.TCPConn) error {
+		serve(newPeer(t, conn))
+		return nil
 	})
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			t.Errorf("closing an origin: %v", err)
-		}
-		mu.Lock()
-		ended = true
-		for _, conn := range conns {
-			conn.Close()
-		}
-		mu.Unlock()
-		running.Wait()
-	})
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return originServer{l, port}
+	return originServer{at, strconv.Itoa(int(at.Port()))}
 }
 
 func (o originServer) host() string { return "origin:" + o.port }
@@ -288,13 +217,7 @@ func (o originServer) url() string  { return "http://" + o.host() }
 // client connects to the gateway.
 func (f *fixture) client() *peer {
 	f.t.Helper()
-	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(f.at))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	p := newPeer(f.t, conn)
-	f.t.Cleanup(p.end)
-	return p
+	return newPeer(f.t, loopback.Dial(f.t, f.at))
 }
 
 // must is for goroutines, too. What the end of the test has closed is no failure.
@@ -318,8 +241,7 @@ func (p *peer) send(text string) {
 // reset closes with a reset.
 func (p *peer) reset() {
 	p.t.Helper()
-	p.must(p.SetLinger(0))
-	p.end()
+	p.must(loopback.Reset(p.TCPConn))
 }
 
 // expect reads exactly text.
@@ -419,7 +341,7 @@ func get(o originServer, fields ...string) string {
 // wantReset fails unless the connection ended with a reset.
 func wantReset(t testing.TB, err error) {
 	t.Helper()
-	if err == nil || !isReset(err) {
+	if err == nil || !loopback.IsReset(err) {
 		t.Errorf("the connection ended with %v, want a reset", err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // quietTB is a fuzz test's F for what goes on while its targets run, when F must not be called.
@@ -62,7 +64,7 @@ func FuzzRequestHead(f *testing.F) {
 		if _, err := conn.Write(request); err == nil {
 			_ = conn.CloseWrite()
 		}
-		if _, err := p.rest(); err != nil && !isReset(err) {
+		if _, err := p.rest(); err != nil && !loopback.IsReset(err) {
 			t.Errorf("the connection did not end: %v", err)
 		}
 		p.end()

@@ -1,12 +1,10 @@
 package httpproxy
 
 import (
-	"bytes"
-	"runtime"
 	"testing"
-	"time"
 
 	"dispatch/dispatcher"
+	"dispatch/testdata/loopback"
 )
 
 // TestIdleTunnel waits until no goroutine is left of a tunnel. It is not parallel, for it looks at all goroutines. When
@@ -23,16 +21,7 @@ func TestIdleTunnel(t *testing.T) {
 	client := f.tunnel(o)
 	client.send("x")
 	client.expect("x")
-	stacks := make([]byte, 1<<20)
-	gone := func() bool {
-		all := stacks[:runtime.Stack(stacks, true)]
-		return !bytes.Contains(all, []byte("relay.(*Relay).run")) && !bytes.Contains(all, []byte("http.(*conn).serve"))
-	}
-	for until := time.Now().Add(patience); !gone(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("the tunnel keeps goroutines")
-		}
-	}
+	loopback.NoGoroutine(t, "relay.(*Relay).run", "http.(*conn).serve")
 	if err := f.handler.Close(); err != nil {
 		t.Error(err)
 	}

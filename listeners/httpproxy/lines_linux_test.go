@@ -5,13 +5,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
+	"dispatch/testdata/loopback"
 	"dispatch/testdata/netlab"
 )
 
@@ -29,7 +29,7 @@ func newShop(t *testing.T, weights ...string) *shop {
 	s := &shop{lab: netlab.New(t, netlab.Config{})}
 	at := netip.MustParseAddrPort("198.18.0.1:80")
 	server := &http.Server{
-		ReadHeaderTimeout: patience,
+		ReadHeaderTimeout: loopback.Patience,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			host, _, err := net.SplitHostPort(r.RemoteAddr)
 			if err != nil {
@@ -166,7 +166,7 @@ func TestDescriptorsAreGivenBack(t *testing.T) {
 			p.send(ok("hello"))
 		}
 	})
-	before := descriptors(t)
+	before := loopback.Descriptors(t)
 	f := start(t, fixtureConfig{})
 	for n := range 60 {
 		client := f.client()
@@ -191,14 +191,5 @@ func TestDescriptorsAreGivenBack(t *testing.T) {
 	}
 	f.eventually("no client is left", func() bool { return f.clients() == 0 })
 	f.close()
-	f.eventually("all descriptors are given back", func() bool { return descriptors(t) <= before })
-}
-
-func descriptors(t *testing.T) int {
-	t.Helper()
-	open, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(open)
+	f.eventually("all descriptors are given back", func() bool { return loopback.Descriptors(t) <= before })
 }

@@ -15,6 +15,7 @@ import (
 	"dispatch/dispatcher"
 
 	"dispatch/listeners/httpproxy/origin"
+	"dispatch/testdata/loopback"
 )
 
 // Nothing that has arrived is held back while more is waited for, whatever its size: the origin sends one piece and goes
@@ -92,7 +93,7 @@ func TestRequestsAreNotHeldBack(t *testing.T) {
 					select {
 					case n := <-arrived:
 						got += n
-					case <-time.After(patience):
+					case <-time.After(loopback.Patience):
 						t.Fatalf("of a piece of %d only %d arrived", size, got)
 					}
 				}
@@ -271,7 +272,7 @@ func TestExpectContinue(t *testing.T) {
 		if early, err := client.br.Peek(1); err == nil {
 			t.Errorf("before the origin's answer came %q", early)
 		}
-		client.must(client.SetReadDeadline(time.Now().Add(patience)))
+		client.must(client.SetReadDeadline(time.Now().Add(loopback.Patience)))
 		close(allow)
 		client.expect("HTTP/1.1 100 Continue\r\nX-Why: not\r\n\r\n")
 		client.send("ab")
@@ -412,7 +413,7 @@ func TestEarlyResponse(t *testing.T) {
 				}
 				// The rest of the body, which looks like a request. The gateway may have closed by now.
 				_, _ = io.WriteString(client.TCPConn, get(victim)+strings.Repeat("x", body-200))
-				if rest, err := client.rest(); rest != "" || err != nil && !isReset(err) {
+				if rest, err := client.rest(); rest != "" || err != nil && !loopback.IsReset(err) {
 					t.Errorf("then came %q, %v", rest, err)
 				}
 				f.session()

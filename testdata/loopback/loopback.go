@@ -51,19 +51,32 @@ func Refusing(t testing.TB) netip.AddrPort {
 func AddrOf(l net.Listener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPort() }
 
 // Serve has a function serve each connection of a server, which then closes it. An error that it returns, but
-// net.ErrClosed, fails the test. The test's end waits for all of them.
+// net.ErrClosed, fails the test. The test's end closes the connections that are left, and waits for all.
 func Serve(t testing.TB, serve func(*net.TCPConn) error) netip.AddrPort {
 	t.Helper()
 	l := Listen(t)
 	var running sync.WaitGroup
+	var mu sync.Mutex
+	open := make(map[*net.TCPConn]struct{}) // nil: the test is over
 	running.Go(func() {
 		for {
 			c, err := l.AcceptTCP()
 			if err != nil {
 				return
 			}
+			mu.Lock()
+			if open == nil {
+				c.Close()
+			} else {
+				open[c] = struct{}{}
+			}
+			mu.Unlock()
 			running.Go(func() {
-				if err := errors.Join(serve(c), c.Close()); err != nil && !errors.Is(err, net.ErrClosed) {
+				err := errors.Join(serve(c), c.Close())
+				mu.Lock()
+				delete(open, c)
+				mu.Unlock()
+				if err != nil && !errors.Is(err, net.ErrClosed) {
 					t.Error(err)
 				}
 			})
@@ -71,6 +84,12 @@ func Serve(t testing.TB, serve func(*net.TCPConn) error) netip.AddrPort {
 	})
 	t.Cleanup(func() {
 		l.Close()
+		mu.Lock()
+		for c := range open {
+			c.Close()
+		}
+		open = nil
+		mu.Unlock()
 		running.Wait()
 	})
 	return AddrOf(l)

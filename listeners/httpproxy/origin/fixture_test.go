@@ -13,12 +13,9 @@ import (
 	"time"
 
 	"dispatch/dispatcher"
-	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/uplink"
+	"dispatch/testdata/loopback"
 )
-
-// patience bounds every wait of these tests: long, for the machine may be busy, and never waited for in success.
-const patience = 20 * time.Second
 
 // fixture is a Transport and an origin on loopback, which is dialled directly.
 type fixture struct {
@@ -33,16 +30,13 @@ func start(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, conns: make(chan *peer, 64)}
 	f.transport = New(Config{Dispatcher: dispatcher.New(dispatcher.Config{
-		Fleet: deadEnd(t),
+		Fleet: loopback.Fleet(t),
 		Resolver: dispatcher.ResolverFunc(func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 		}),
 	})})
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.at = l.Addr().(*net.TCPAddr).AddrPort()
+	l := loopback.Listen(t)
+	f.at = loopback.AddrOf(l)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -51,7 +45,7 @@ func start(t *testing.T) *fixture {
 			if err != nil {
 				return
 			}
-			_ = conn.SetDeadline(time.Now().Add(patience))
+			_ = conn.SetDeadline(time.Now().Add(loopback.Patience))
 			f.conns <- &peer{conn, t, bufio.NewReader(conn)}
 		}
 	}()
@@ -64,26 +58,6 @@ func start(t *testing.T) *fixture {
 		}
 	})
 	return f
-}
-
-// deadEnd is a machine with loopback and an uplink whose addresses are for documentation.
-func deadEnd(t *testing.T) *uplink.Fleet {
-	t.Helper()
-	table := &machine.Table{List: func() ([]machine.Interface, error) {
-		return []machine.Interface{
-			{Index: 1, Name: "lo", Kind: machine.KindLoopback, Up: true, Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}}},
-			{Index: 2, Name: "nowhere", Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}}},
-		}, nil
-	}}
-	specs, err := uplink.ParseSpecs([]string{"nowhere"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fleet, err := uplink.NewFleet(table, specs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fleet
 }
 
 // peer is the origin's end of a connection.
@@ -100,7 +74,7 @@ func (f *fixture) accept() *peer {
 	case p := <-f.conns:
 		f.t.Cleanup(func() { p.Close() })
 		return p
-	case <-time.After(patience):
+	case <-time.After(loopback.Patience):
 		f.t.Error("no connection came")
 		runtime.Goexit() // it may be a goroutine of the test's
 		return nil
@@ -201,9 +175,5 @@ func (f *fixture) idle() int {
 
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			f.t.Fatalf("not in time: %s", what)
-		}
-	}
+	loopback.Eventually(f.t, what, ok)
 }

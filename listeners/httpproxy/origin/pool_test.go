@@ -4,6 +4,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // A link that the origin closes, or on which it says something unasked, is noticed and closed, and not used again.
@@ -71,7 +73,7 @@ func TestPoolBounds(t *testing.T) {
 func TestPoolTake(t *testing.T) {
 	t.Parallel()
 	f := start(t)
-	line := deadEnd(t).Uplinks()[0]
+	line := loopback.Fleet(t).Uplinks()[0]
 	p := newPool(f.transport.log)
 	link1, link2, direct := f.link(line), f.link(line), f.link(nil)
 	for _, l := range []*link{link1, direct, link2} {
