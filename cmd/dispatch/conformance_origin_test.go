@@ -8,8 +8,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // wirePatience bounds every wait of the conformance tests; nothing that is right comes near it.
@@ -31,7 +32,7 @@ func (e ending) end(conn *net.TCPConn) error {
 	case fins:
 		return conn.CloseWrite()
 	case resets:
-		return errors.Join(conn.SetLinger(0), conn.Close())
+		return loopback.Reset(conn)
 	case closes:
 		return conn.Close()
 	case stays:
@@ -81,16 +82,6 @@ const (
 	alivePath   = "/alive"
 	aliveAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nalive"
 )
-
-// listenHere listens on loopback, on a port that is free.
-func listenHere(t testing.TB) *net.TCPListener {
-	t.Helper()
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
 
 func (o *wireOrigin) serve() {
 	o.running.Go(func() {

@@ -12,9 +12,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"dispatch/testdata/loopback"
 )
 
 // wire is one conversation of a client with the gateway, and what is right about it.
@@ -85,7 +86,7 @@ func (g *gauntlet) run(t testing.TB, w *wire, bytewise bool) outcome {
 	if socks {
 		at, other = other, at
 	}
-	o := &wireOrigin{listener: listenHere(t), answer: w.answer, after: w.answerEnd, early: w.early, bytewise: bytewise}
+	o := &wireOrigin{listener: loopback.Listen(t), answer: w.answer, after: w.answerEnd, early: w.early, bytewise: bytewise}
 	o.raw = socks || strings.Contains(w.send[:min(16, len(w.send))], "CONNECT")
 	if o.answer == "" && o.after == stays {
 		o.answer = okAnswer
@@ -358,19 +359,13 @@ func (c *wireClient) end(announced bool) {
 	switch {
 	case errors.Is(c.ended, os.ErrDeadlineExceeded):
 		c.out.end = "silent"
-	case isReset(c.ended):
+	case loopback.IsReset(c.ended):
 		c.out.end = "reset"
 	case !announced && len(c.out.got) > 0 && c.w.after == stays:
 		c.out.end = "closed unannounced"
 	default:
 		c.out.end = "closed"
 	}
-}
-
-// isReset tells a connection's end by a reset. Windows has a number of its own for it.
-func isReset(err error) bool {
-	errno, ok := errors.AsType[syscall.Errno](err)
-	return ok && (errno == syscall.ECONNRESET || errno == 10054)
 }
 
 // complain adds what the texts say that were or were not to be there.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"dispatch/testdata/loopback"
 	"dispatch/testdata/netlab"
 	"dispatch/testdata/world"
 )
@@ -22,14 +22,7 @@ func TestServesOnWhenNobodyReadsItsOutput(t *testing.T) {
 	lab := world.New(t, netlab.Config{})
 	for name, read := range map[string]bool{"from the start": false, "after the first byte": true} {
 		t.Run(name, func(t *testing.T) {
-			l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			at := l.Addr().String()
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
+			at := loopback.Refusing(t).String()
 			reader, output, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)

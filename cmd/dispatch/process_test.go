@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"dispatch/testdata/loopback"
 	"dispatch/testdata/world"
 )
 
@@ -162,14 +163,14 @@ func (p *process) log(t *testing.T) func() string {
 func (p *process) logged(t *testing.T, n int, texts ...string) {
 	t.Helper()
 	log := p.log(t)
-	await(t, fmt.Sprintf("%d records with %q", n, texts), func() bool { return count(log(), texts) == n })
+	loopback.Eventually(t, fmt.Sprintf("%d records with %q", n, texts), func() bool { return count(log(), texts) == n })
 }
 
 // await waits until the log holds a record with all of the texts.
 func (p *process) await(t *testing.T, texts ...string) {
 	t.Helper()
 	log := p.log(t)
-	await(t, fmt.Sprintf("a record with %q", texts), func() bool { return count(log(), texts) > 0 })
+	loopback.Eventually(t, fmt.Sprintf("a record with %q", texts), func() bool { return count(log(), texts) > 0 })
 }
 
 // count is how many records have all of the texts.
@@ -181,16 +182,6 @@ func count(log string, texts []string) int {
 		}
 	}
 	return n
-}
-
-// await waits for something that nobody tells of.
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }
 
 func find(t *testing.T, text, pattern string) string {

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"dispatch/testdata/loopback"
 	"dispatch/testdata/netlab"
 	"dispatch/testdata/world"
 )
@@ -37,7 +38,7 @@ func TestManageRoutes(t *testing.T) {
 	p.ExactShares(t, lab, 0, world.SOCKS5, world.Server4, [3]int{30, 30, 30}, p.log(t))
 	next := lab.Uplink(1).IPv4.Addr().Next()
 	lab.Readdress(1, netip.PrefixFrom(next, lab.Uplink(1).IPv4.Bits()))
-	await(t, "a rule for the new address", func() bool { return strings.Contains(routing(), "from "+next.String()+" ") })
+	loopback.Eventually(t, "a rule for the new address", func() bool { return strings.Contains(routing(), "from "+next.String()+" ") })
 	p.ExactShares(t, lab, 0, world.SOCKS5, world.Server4, [3]int{30, 30, 30}, p.log(t))
 
 	// Another router, put in the place of the first one.
@@ -56,7 +57,7 @@ func TestManageRoutes(t *testing.T) {
 		if out, err := exec.CommandContext(t.Context(), "ip", replace...).CombinedOutput(); err != nil {
 			t.Fatalf("ip %v: %v, %s", replace, err, out)
 		}
-		await(t, "the line's own table to have the router "+via.String(), func() bool { return strings.Contains(table(), "via "+via.String()+" ") })
+		loopback.Eventually(t, "the line's own table to have the router "+via.String(), func() bool { return strings.Contains(table(), "via "+via.String()+" ") })
 	}
 
 	// A crash leaves them behind.

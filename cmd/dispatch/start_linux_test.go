@@ -2,13 +2,13 @@ package main
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
+	"dispatch/testdata/loopback"
 	"dispatch/testdata/netlab"
 	"dispatch/testdata/world"
 )
@@ -89,15 +89,7 @@ func TestAncestorsForms(t *testing.T) {
 
 func TestStartNeedsItsPort(t *testing.T) {
 	netlab.New(t, netlab.Config{})
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	l := loopback.Listen(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

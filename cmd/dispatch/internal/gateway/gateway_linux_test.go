@@ -12,6 +12,7 @@ import (
 
 	"dispatch/cmd/dispatch/internal/config"
 	"dispatch/dispatcher/uplink"
+	"dispatch/testdata/loopback"
 	"dispatch/testdata/netlab"
 	"dispatch/testdata/world"
 )
@@ -30,17 +31,13 @@ func TestChooseLinesNeedsThem(t *testing.T) {
 // An address that is in use is named with its flag; what was bound before is given back.
 func TestStartListensOnAllOrNothing(t *testing.T) {
 	netlab.New(t, netlab.Config{})
-	busy, free := listen(t), listen(t)
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
-	addr := func(l net.Listener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPort() }
+	busy, free := loopback.AddrOf(loopback.Listen(t)), loopback.Refusing(t)
 	lines, err := ChooseLines(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g, err := New(config.Config{
-		SOCKS: []netip.AddrPort{addr(free)}, HTTP: []netip.AddrPort{addr(busy)}, HandshakeTimeout: time.Second,
+		SOCKS: []netip.AddrPort{free}, HTTP: []netip.AddrPort{busy}, HandshakeTimeout: time.Second,
 	}, lines, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -51,23 +48,13 @@ func TestStartListensOnAllOrNothing(t *testing.T) {
 	if err := g.Close(); err != nil {
 		t.Error(err)
 	}
-	again, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", addr(free).String())
+	again, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", free.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
 	}
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() }) // a test may have done so
-	return l
 }
 
 // State tells the addresses with the ports that were free, the lines, their health, and the sessions; Shutdown how many it

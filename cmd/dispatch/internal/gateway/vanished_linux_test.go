@@ -2,17 +2,16 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"dispatch/testdata/loopback"
 	"dispatch/testdata/world"
 )
 
@@ -60,7 +59,7 @@ func vanish(t *testing.T, r *running, first func()) {
 	gone := time.Now()
 	r.lab.DelAddr(r.first+1, r.lab.Uplink(r.first+1).IPv4.Addr())
 	for _, c := range conns[1] {
-		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		if _, err := c.Read(make([]byte, 1)); !loopback.IsReset(err) {
 			t.Errorf("the session ended with %v, want a reset", err)
 		}
 	}
