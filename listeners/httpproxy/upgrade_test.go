@@ -205,18 +205,20 @@ func TestUpgradeNotPassedOn(t *testing.T) {
 	client.send(upgradeTo(o, "h2c, other"))
 	client.head()
 
+	ended := make(chan error, 1)
 	o = newOrigin(t, func(p *peer) {
 		p.head()
 		p.send(switching)
 		rest, err := p.rest()
-		wantReset(t, err)
 		if rest != "" {
 			t.Errorf("then the origin got %q", rest)
 		}
+		ended <- err
 	})
 	client = f.client()
 	client.send(upgradeTo(o, "miracle"))
 	if resp, body := client.response("GET"); resp.StatusCode != 502 {
 		t.Errorf("%s %q", resp.Status, body)
 	}
+	wantReset(t, <-ended)
 }
