@@ -10,10 +10,11 @@ import (
 	"dispatch/testdata/loopback"
 )
 
-// TestDialEndsWithItsClient has clients do what clients do while their dial is under way.
+// TestDialEndsWithItsClient has clients do what clients do while their dial is under way, all at once.
 func TestDialEndsWithItsClient(t *testing.T) {
 	t.Parallel()
 	const never = 0
+	var results []func()
 	for name, c := range map[string]struct {
 		does           func(*net.TCPConn) error
 		early          bool // as the handler says
@@ -39,43 +40,45 @@ func TestDialEndsWithItsClient(t *testing.T) {
 		}, false, never, never},
 		"ends, and the handler holds early data": {(*net.TCPConn).CloseWrite, true, never, never},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dialling, ended := make(chan struct{}), make(chan time.Duration, 1)
-			_, at := startServer(t, Config{HTTP: named("http"), SOCKS: handlerFunc(func(ctx context.Context, conn *Conn) {
-				if _, err := conn.ReadByte(); err != nil {
-					t.Error(err)
-				}
-				dial, stop := conn.Dialing(ctx, c.early)
-				close(dialling)
-				began := time.Now()
-				select {
-				case <-dial.Done():
-					if cause := context.Cause(dial); !errors.Is(cause, ErrLeft) {
-						t.Errorf("the dial ended because of %v", cause)
-					}
-					ended <- time.Since(began)
-				case <-time.After(2 * leftAfter):
-					ended <- never
-				}
-				stop()
-				if dial.Err() == nil {
-					t.Error("the context has not ended with its dial")
-				}
-				if err := conn.Close(); err != nil {
-					t.Error(err)
-				}
-			})})
-			client := loopback.Dial(t, at)
-			say(t, client, "\x05")
-			<-dialling
-			if err := c.does(client); err != nil {
+		dialling, ended := make(chan struct{}), make(chan time.Duration, 1)
+		_, at := startServer(t, Config{HTTP: named("http"), SOCKS: handlerFunc(func(ctx context.Context, conn *Conn) {
+			if _, err := conn.ReadByte(); err != nil {
 				t.Error(err)
 			}
+			dial, stop := conn.Dialing(ctx, c.early)
+			close(dialling)
+			began := time.Now()
+			select {
+			case <-dial.Done():
+				if cause := context.Cause(dial); !errors.Is(cause, ErrLeft) {
+					t.Errorf("the dial ended because of %v", cause)
+				}
+				ended <- time.Since(began)
+			case <-time.After(2 * leftAfter):
+				ended <- never
+			}
+			stop()
+			if dial.Err() == nil {
+				t.Error("the context has not ended with its dial")
+			}
+			if err := conn.Close(); err != nil {
+				t.Error(err)
+			}
+		})})
+		client := loopback.Dial(t, at)
+		say(t, client, "\x05")
+		<-dialling
+		if err := c.does(client); err != nil {
+			t.Error(err)
+		}
+		results = append(results, func() {
 			if took := <-ended; took < c.atLeast || took > c.until || took == never && c.until != never {
-				t.Errorf("the dial ended after %v, want %v to %v (0: never)", took, c.atLeast, c.until)
+				t.Errorf("%s: the dial ended after %v, want %v to %v (0: never)", name, took, c.atLeast, c.until)
 			}
 		})
+	}
+	for _, result := range results {
+		result()
 	}
 }
 
