@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netlink"
-
 	"dispatch/testdata/netlab"
 )
 
@@ -16,19 +14,7 @@ import (
 // have them; start says so, and that the card's connections go past the VPN. list shows the same choice.
 func TestStartLeavesOutTunnelsBesideLines(t *testing.T) {
 	netlab.New(t, netlab.Config{})
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "vpn0"
-	tun := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TUN, NonPersist: true, Queues: 1}
-	if err := netlink.LinkAdd(tun); err != nil {
-		t.Fatalf("make a tunnel (is there a /dev/net/tun?): %v", err)
-	}
-	t.Cleanup(func() {
-		for _, f := range tun.Fds {
-			if err := f.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
+	netlab.Tunnel(t, "vpn0")
 	for _, command := range []string{
 		"link set vpn0 up", "addr add 192.0.2.77/32 dev vpn0", "route add default dev vpn0 metric 1",
 		"link add card0 link wan1 type macvlan mode bridge", "link set card0 up", "addr add 198.51.100.77/24 dev card0",

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -421,23 +420,7 @@ func confuse(t *testing.T, lab *netlab.Lab) {
 // startVPN makes a tunnel that takes traffic and loses it.
 func startVPN(t *testing.T, networks ...string) {
 	t.Helper()
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "vpn0"
-	tun := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TUN, NonPersist: true, Queues: 1}
-	err := netlink.LinkAdd(tun)
-	if device, openErr := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); openErr == nil {
-		device.Close()
-	} else if os.Getenv(netlab.RequireEnv) != "1" {
-		t.Skipf("this test did NOT RUN, it needs a tunnel: %v", openErr)
-	}
-	if err != nil {
-		t.Fatalf("make a tunnel: %v", err)
-	}
-	t.Cleanup(func() {
-		for _, f := range tun.Fds {
-			f.Close()
-		}
-	})
+	netlab.Tunnel(t, "vpn0")
 	run(t, "ip link set vpn0 up", "ip addr add 192.0.2.77/32 dev vpn0")
 	for _, n := range networks {
 		run(t, "ip route add "+n+" dev vpn0")
