@@ -23,7 +23,7 @@ const connectTimeout = 30 * time.Second
 type Config struct {
 	// Fleet is the lines to choose from.
 	Fleet *uplink.Fleet
-	// Resolver turns names into addresses. Errors for names that do not exist wrap ErrNotFound.
+	// Resolver turns names into addresses.
 	Resolver Resolver
 	// Policy judges destinations; nil means policy.Local, without listeners to protect.
 	Policy Policy

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
+	"dispatch/resolver"
 	"dispatch/testdata/loopback"
 )
 
@@ -57,9 +59,6 @@ func names(zone map[string][]string) Resolver {
 		var out []netip.Addr
 		for _, a := range zone[host] {
 			out = append(out, netip.MustParseAddr(a))
-		}
-		if out == nil {
-			return nil, ErrNotFound
 		}
 		return out, nil
 	})
@@ -136,6 +135,13 @@ func TestRouteErrors(t *testing.T) {
 	t.Parallel()
 	late := ResolverFunc(func(context.Context, string) ([]netip.Addr, error) { return nil, context.DeadlineExceeded })
 	broken := ResolverFunc(func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("broken") })
+	system, err := resolver.New(resolver.Config{System: func(_ context.Context, host string) ([]netip.Addr, error) {
+		return nil, &net.DNSError{Err: host, IsNotFound: host == "nowhere", IsTimeout: host == "late"}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = system.Close() })
 	only := func(name string) *uplink.Fleet {
 		one, err := uplink.NewFleet(&machine.Table{List: func() ([]machine.Interface, error) {
 			return []machine.Interface{{Index: 2, Name: name, Up: true, Addresses: []machine.Address{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}}}}, nil
@@ -158,7 +164,11 @@ func TestRouteErrors(t *testing.T) {
 		{"NUL", house(t), nil, Request{Host: "a\x00b", Port: 80}, InvalidRequest, StepCheck, "control character"},
 		{"port 0", house(t), nil, Request{Host: "192.0.2.1"}, InvalidRequest, StepCheck, "port 0"},
 		{"long", house(t), nil, Request{Host: strings.Repeat("a", 255), Port: 1}, InvalidRequest, StepCheck, "255 characters"},
-		{"unknown", house(t), names(nil), Request{Host: "nowhere", Port: 80}, UnknownHost, StepResolve, "not found"},
+		{"no address", house(t), names(nil), Request{Host: "nowhere", Port: 80}, UnknownHost, StepResolve, "no address"},
+		{"unknown", house(t), system, Request{Host: "nowhere", Port: 80}, UnknownHost, StepResolve, "does not exist"},
+		{"no name", house(t), system, Request{Host: "no..name", Port: 80}, UnknownHost, StepResolve, "empty label"},
+		{"system late", house(t), system, Request{Host: "late", Port: 80}, ResolveTimedOut, StepResolve, ""},
+		{"system broken", house(t), system, Request{Host: "broken", Port: 80}, ResolveFailed, StepResolve, "broken"},
 		{"resolver late", house(t), late, Request{Host: "late", Port: 80}, ResolveTimedOut, StepResolve, ""},
 		{"resolver broken", house(t), broken, Request{Host: "broken", Port: 80}, ResolveFailed, StepResolve, "broken"},
 		{"unspecified", house(t), nil, Request{Host: "0.0.0.0", Port: 80}, NotAllowed, StepChoose, "gateway itself"},

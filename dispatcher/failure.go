@@ -50,9 +50,6 @@ var ErrNoUplink = uplink.ErrNoUplink
 // ErrNotAllowed says that the gateway refuses the destination on principle.
 var ErrNotAllowed = errors.New("destination not allowed")
 
-// ErrNotFound is what a Resolver's error wraps when the name does not exist or has no address.
-var ErrNotFound = errors.New("host not found")
-
 // Step is the part of a request's way that failed.
 type Step string
 
@@ -118,14 +115,23 @@ func classOfAttempt(f uplink.Failure) Class {
 	return ConnectFailed
 }
 
+// resolveClass asks a Resolver's error by methods, so that neither room has to know the other's errors.
 func resolveClass(err error) Class {
-	if errors.Is(err, ErrNotFound) {
+	type notFound interface {
+		error
+		NotFound() bool
+	}
+	type timeout interface {
+		error
+		Timeout() bool
+	}
+	if e, ok := errors.AsType[notFound](err); ok && e.NotFound() {
 		return UnknownHost
 	}
 	if errors.Is(err, context.Canceled) {
 		return Canceled
 	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+	if e, ok := errors.AsType[timeout](err); ok && e.Timeout() {
 		return ResolveTimedOut
 	}
 	return ResolveFailed

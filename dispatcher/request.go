@@ -38,7 +38,8 @@ func (r *Request) LogValue() slog.Value {
 	)
 }
 
-// Resolver turns a host name into all its addresses.
+// Resolver turns a host name into all its addresses. That a name does not exist, or has no address, is told by an error
+// with a method NotFound() bool that returns true, or by an empty answer.
 type Resolver interface {
 	Lookup(ctx context.Context, host string) ([]netip.Addr, error)
 }

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -168,11 +169,11 @@ func (d *Dispatcher) resolve(ctx context.Context, req *Request) ([]netip.AddrPor
 		return []netip.AddrPort{netip.AddrPortFrom(addr.Unmap(), req.Port)}, nil
 	}
 	addrs, err := d.resolver.Lookup(ctx, req.Host)
-	if err == nil && len(addrs) == 0 {
-		err = ErrNotFound
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, &Error{Step: StepResolve, Class: resolveClass(err), Host: req.Host, Err: err}
+	case len(addrs) == 0:
+		return nil, &Error{Step: StepResolve, Class: UnknownHost, Host: req.Host, Err: errors.New("the name has no address")}
 	}
 	addrs = addrs[:min(len(addrs), maxDestinations)]
 	destinations := make([]netip.AddrPort, len(addrs))

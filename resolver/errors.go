@@ -28,6 +28,11 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// NotFound reports whether the host has no address, as far as is known for sure: asking again, or elsewhere, will not help.
+func (e *Error) NotFound() bool {
+	return errors.Is(e.Err, ErrNotFound) || errors.Is(e.Err, ErrInvalidName)
+}
+
 // Timeout reports whether no answer arrived in time; then an answer may be had later, or elsewhere.
 func (e *Error) Timeout() bool {
 	if errors.Is(e.Err, context.DeadlineExceeded) {

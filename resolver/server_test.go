@@ -193,7 +193,7 @@ func wantAddrs(t testing.TB, r *Resolver, host string, want ...string) {
 }
 
 // wantError looks host up and returns the error, which must be an *Error about host that wraps want, if not nil,
-// and is ErrNotFound only if that was wanted.
+// and is ErrNotFound only if that was wanted; it tells so itself.
 func wantError(t testing.TB, r *Resolver, host string, want error) error {
 	t.Helper()
 	got, err := r.Lookup(context.Background(), host)
@@ -207,7 +207,8 @@ func wantError(t testing.TB, r *Resolver, host string, want error) error {
 	if want != nil && !errors.Is(err, want) {
 		t.Errorf("Lookup(%q): %v, want %v", host, err, want)
 	}
-	if errors.Is(err, ErrNotFound) != errors.Is(want, ErrNotFound) {
+	final := errors.Is(want, ErrNotFound) || errors.Is(want, ErrInvalidName)
+	if errors.Is(err, ErrNotFound) != errors.Is(want, ErrNotFound) || typed != nil && typed.NotFound() != final {
 		t.Errorf("Lookup(%q): %v: wrongly told found or not", host, err)
 	}
 	return err

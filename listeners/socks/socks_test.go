@@ -46,7 +46,7 @@ func gateway(t testing.TB, log *slog.Logger) *dispatcher.Dispatcher {
 		if host == "server.test" {
 			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 		}
-		return nil, dispatcher.ErrNotFound
+		return nil, nil
 	})
 	return dispatcher.New(dispatcher.Config{Fleet: loopback.Fleet(t), Resolver: lookup, Logger: log})
 }

@@ -56,7 +56,7 @@ func Explain(ctx context.Context, q Question) (e Explanation, err error) {
 		return Explanation{}, err
 	}
 	defer func() { err = errors.Join(err, names.Close()) }()
-	dispatch := dispatcher.New(dispatcher.Config{Fleet: lines, Resolver: lookup(names), Bands: bands})
+	dispatch := dispatcher.New(dispatcher.Config{Fleet: lines, Resolver: names, Bands: bands})
 
 	view, err := lines.View()
 	if err != nil {

@@ -50,7 +50,7 @@ func New(c config.Config, lines *uplink.Fleet, log *slog.Logger) (*Gateway, erro
 	}
 	rules := new(policy.Local)
 	dispatch := dispatcher.New(dispatcher.Config{
-		Fleet: lines, Resolver: lookup(names), Policy: rules, Bands: monitor, Observer: monitor, Logger: log,
+		Fleet: lines, Resolver: names, Policy: rules, Bands: monitor, Observer: monitor, Logger: log,
 	})
 	web := httpproxy.New(httpproxy.Config{
 		Dispatcher: dispatch, HandshakeTimeout: c.HandshakeTimeout, Logger: log,
@@ -83,17 +83,6 @@ func newResolver(servers []netip.AddrPort, lines *uplink.Fleet, bands func(uplin
 		return nil, fmt.Errorf("set up the resolver: %w", err)
 	}
 	return names, nil
-}
-
-// lookup makes the resolver speak the dispatcher's errors.
-func lookup(names *resolver.Resolver) dispatcher.Resolver {
-	return dispatcher.ResolverFunc(func(ctx context.Context, host string) ([]netip.Addr, error) {
-		addrs, err := names.Lookup(ctx, host)
-		if errors.Is(err, resolver.ErrNotFound) || errors.Is(err, resolver.ErrInvalidName) {
-			return nil, fmt.Errorf("%w: %w", dispatcher.ErrNotFound, err)
-		}
-		return addrs, err
-	})
 }
 
 // Start installs the lines' policy routes if they are to be managed, listens on all addresses, and serves. It is called
