@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // rounds is how often each server gets the chance to answer: a datagram may be lost, and the caller's Dialer may
@@ -19,7 +19,7 @@ var errLate = errors.New("the other family's answer is late")
 
 // answer is what is known about one family of a name.
 type answer struct {
-	qtype   uint16
+	qtype   dnsmessage.Type
 	addrs   []netip.Addr // none: the name has none of this family
 	expires time.Time
 	server  netip.AddrPort
@@ -30,7 +30,7 @@ type answer struct {
 func (r *Resolver) askServers(name string) (entry, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.timeout)
 	answers := make(chan answer, 2)
-	for _, qtype := range []uint16{dns.TypeAAAA, dns.TypeA} {
+	for _, qtype := range []dnsmessage.Type{dnsmessage.TypeAAAA, dnsmessage.TypeA} {
 		r.lookups.Go(func() { answers <- r.askFamily(ctx, name, qtype) })
 	}
 	first := <-answers
@@ -61,7 +61,7 @@ func (r *Resolver) askServers(name string) (entry, error) {
 
 // keep joins the answers for both families, IPv6 first, and caches the result for as long as it is good.
 func (r *Resolver) keep(name string, a, b answer) entry {
-	if a.qtype == dns.TypeA {
+	if a.qtype == dnsmessage.TypeA {
 		a, b = b, a
 	}
 	var e entry
@@ -94,7 +94,7 @@ type outcome struct {
 
 // askFamily asks the servers, from the one that answered last, until one answers. The next try begins when one has failed,
 // or beside those that take long: an answer that comes late, over a slow line, is as good as any.
-func (r *Resolver) askFamily(ctx context.Context, name string, qtype uint16) answer {
+func (r *Resolver) askFamily(ctx context.Context, name string, qtype dnsmessage.Type) answer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the tries that are not needed any more
 	first, dial := int(r.first.Load()), r.dialer()
@@ -133,7 +133,7 @@ func (r *Resolver) askFamily(ctx context.Context, name string, qtype uint16) ans
 				}
 				return answer{qtype: qtype, addrs: got.addrs, expires: time.Now().Add(got.ttl), server: server}
 			}
-			r.log.Debug("DNS server did not answer", "server", server, "name", name, "type", dns.TypeToString[qtype], "error", got.err)
+			r.log.Debug("DNS server did not answer", "server", server, "name", name, "type", qtype.String(), "error", got.err)
 			errs[got.at] = &ServerError{Server: server, Err: got.err}
 			var code *codeError
 			refused = refused || errors.As(got.err, &code)
@@ -154,7 +154,7 @@ func failuresOf(ctx context.Context, errs []error) failures {
 // ask asks one server for one family of name: over UDP with EDNS, without EDNS if the server knows no EDNS, and
 // over TCP what did not fit.
 func ask(
-	ctx context.Context, dial DialFunc, server netip.AddrPort, name string, qtype uint16,
+	ctx context.Context, dial DialFunc, server netip.AddrPort, name string, qtype dnsmessage.Type,
 ) ([]netip.Addr, time.Duration, error) {
 	edns := true
 	for {

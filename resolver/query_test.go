@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 func TestBothFamilies(t *testing.T) {
@@ -76,7 +77,7 @@ func TestRandomIDs(t *testing.T) {
 	t.Parallel()
 	ids := make(map[uint16]bool)
 	for range 64 {
-		query, err := newQuery("name.test", dns.TypeA, true)
+		query, err := newQuery("name.test", dnsmessage.TypeA, true)
 		if err != nil {
 			t.Fatal(err)
 		}
