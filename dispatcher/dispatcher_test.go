@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -162,6 +163,9 @@ func TestRouteErrors(t *testing.T) {
 	}{
 		{"empty host", house(t), nil, Request{Port: 80}, InvalidRequest, StepCheck, "empty"},
 		{"NUL", house(t), nil, Request{Host: "a\x00b", Port: 80}, InvalidRequest, StepCheck, "control character"},
+		{"zone of none", house(t), nil, Request{Host: "::%lo", Port: 80}, InvalidRequest, StepCheck, "zone"},
+		{"zone of loopback", house(t), nil, Request{Host: "::1%lo", Port: 80}, InvalidRequest, StepCheck, "zone"},
+		{"zone with a control", house(t), nil, Request{Host: "fe80::1%a\x1b", Port: 80}, InvalidRequest, StepCheck, "control character"},
 		{"port 0", house(t), nil, Request{Host: "192.0.2.1"}, InvalidRequest, StepCheck, "port 0"},
 		{"long", house(t), nil, Request{Host: strings.Repeat("a", 255), Port: 1}, InvalidRequest, StepCheck, "255 characters"},
 		{"no address", house(t), names(nil), Request{Host: "nowhere", Port: 80}, UnknownHost, StepResolve, "no address"},
@@ -188,14 +192,21 @@ func TestProtectRefusesLoops(t *testing.T) {
 	p.Protect(netip.MustParseAddrPort("127.0.0.1:1080"))
 	p.Protect(netip.MustParseAddrPort("[::]:8080"))
 	p.Protect(netip.MustParseAddrPort("[::1]:1082"))
-	d := New(Config{Fleet: house(t), Policy: &p})
+	d := New(Config{Fleet: house(t), Policy: &p, Resolver: names(map[string][]string{"zoned": {"::1%lo"}})})
 	for target, refused := range map[string]bool{
 		"127.0.0.1:1080": true, "127.0.0.1:1081": false, "127.0.0.2:1080": false,
 		"[::1]:8080": true, "198.51.100.2:8080": true, "127.0.0.1:8080": true, "192.0.2.1:8080": false,
-		"[::1%lo]:1082": true,
+		"[::1]:1082": true, "zoned:1082": true,
 	} {
-		a := netip.MustParseAddrPort(target)
-		_, err := d.Route(t.Context(), &Request{Host: a.Addr().String(), Port: a.Port()})
+		host, port, err := net.SplitHostPort(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		number, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.Route(t.Context(), &Request{Host: host, Port: uint16(number)})
 		if errors.Is(err, ErrNotAllowed) != refused {
 			t.Errorf("%s: %v, want refused %t", target, err, refused)
 		}

@@ -68,8 +68,10 @@ type Observer interface {
 // maxHost is the longest host name of RFC 1035 section 2.3.4 in its textual form with the final dot.
 const maxHost = 254
 
-// check refuses what no destination can be.
+// check refuses what no destination can be, whichever protocol named it. What a name may be made of is for the resolver to
+// say; here is what must not get into addresses and records.
 func (r *Request) check() error {
+	addr, _ := netip.ParseAddr(r.Host) // the zero Addr for a name
 	switch {
 	case r.Host == "":
 		return errors.New("the host is empty; name a host or an address")
@@ -79,6 +81,9 @@ func (r *Request) check() error {
 		return errors.New("port 0 cannot be connected to; name the port of the service")
 	case strings.ContainsFunc(r.Host, func(c rune) bool { return c <= ' ' || c == 0x7f }):
 		return fmt.Errorf("the host %q has a space or a control character; name a host or an address", r.Host)
+	case addr.Zone() != "" && !addr.IsLinkLocalUnicast():
+		// Systems ignore it there: with one, [::] or [::1] would be this machine under a name that nobody recognises.
+		return fmt.Errorf("%s has a zone, which belongs to link-local addresses only; leave it out", addr)
 	}
 	return nil
 }

@@ -47,9 +47,10 @@ func parseHost(host string) (string, netip.Addr, error) {
 	return strings.ToLower(name), netip.Addr{}, nil
 }
 
-// checkName tells what keeps name, without its final dot, from being the name of a host. Letters, digits,
-// hyphens and underscores (which RFC 1123 does not have but the world does) are all it may hold: anything else
-// is a control character, a separator of some text form, or would need escaping on its way to the server.
+// checkName tells what keeps name, without its final dot, from being the name of a host. Letters, digits, hyphens and
+// underscores (which RFC 1123 does not have but the world does) are all it may hold: what is asked for is put into questions
+// and told to the system. Listeners refuse some of this before; but names come from the hosts file, too, and from toASCII,
+// whose result can be anything.
 func checkName(name string) error {
 	if name == "" {
 		return fmt.Errorf("%w: empty", ErrInvalidName)
@@ -57,24 +58,20 @@ func checkName(name string) error {
 	if len(name) > maxName {
 		return fmt.Errorf("%w: %d bytes long; names end at %d", ErrInvalidName, len(name), maxName)
 	}
-	label := 0 // bytes since the last dot
-	for i := range len(name) {
-		switch c := name[i]; {
-		case c == '.':
-			if label == 0 {
-				return fmt.Errorf("%w: an empty label before a dot", ErrInvalidName)
-			}
-			label = 0
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-			if label++; label > maxLabel {
-				return fmt.Errorf("%w: a label is longer than %d bytes", ErrInvalidName, maxLabel)
-			}
-		default:
-			return fmt.Errorf("%w: has the character %q", ErrInvalidName, c)
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" {
+			return fmt.Errorf("%w: an empty label between dots, or at an end", ErrInvalidName)
 		}
-	}
-	if label == 0 {
-		return fmt.Errorf("%w: ends in more than one dot", ErrInvalidName)
+		if len(label) > maxLabel {
+			return fmt.Errorf("%w: a label is longer than %d bytes", ErrInvalidName, maxLabel)
+		}
+		for _, c := range []byte(label) {
+			switch {
+			case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+			default:
+				return fmt.Errorf("%w: has the character %q", ErrInvalidName, c)
+			}
+		}
 	}
 	return nil
 }
@@ -82,14 +79,7 @@ func checkName(name string) error {
 // toASCII converts an internationalised name as browsers do (UTS #46, nontransitional) and leaves any other as
 // it is. The conversion can yield anything, digits and colons too, so its result is still to be checked.
 func toASCII(host string) (string, error) {
-	ascii := true
-	for i := range len(host) {
-		if host[i] >= 0x80 {
-			ascii = false
-			break
-		}
-	}
-	if ascii {
+	if !strings.ContainsFunc(host, func(c rune) bool { return c >= utf8.RuneSelf }) {
 		return host, nil
 	}
 	if len(host) > maxUnicodeName {

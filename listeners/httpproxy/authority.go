@@ -16,7 +16,6 @@ var (
 	errUserInfo = errors.New("a user name or password in the address is not passed on; leave it out")
 	errHost     = errors.New("the host is neither an IP address nor a name of letters, digits, hyphens, dots and " +
 		"underscores; write names of other letters in their xn-- form")
-	errZone = errors.New("a zone belongs to link-local addresses only")
 )
 
 // authorityOf reads where a request is to go from the authority of its URL. Without a port it takes defaultPort; where
@@ -44,38 +43,25 @@ func authorityOf(u *url.URL, defaultPort uint16) (host string, port uint16, err 
 	return host, defaultPort, nil
 }
 
-// checkHost lets pass what a host can be, so that it needs no escaping anywhere.
+// checkHost lets pass what needs no escaping, neither in a Host field nor on a page, in brackets where it is an IPv6 address.
+// What it names is for the dispatcher and the resolver to judge.
 func checkHost(host string, bracketed bool) error {
-	if host == "" {
+	addr, err := netip.ParseAddr(host)
+	name := host
+	if err == nil {
+		name = addr.Zone()
+	}
+	switch {
+	case host == "":
 		return errNoHost
-	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		if addr.Is6() != bracketed {
-			return fmt.Errorf("%w: an IPv6 address is written in brackets, no other host is", errHost)
-		}
-		// Systems ignore the zone of other addresses: [::1%lo] would be [::1] under a name that nobody
-		// recognises as the gateway's own.
-		if addr.Zone() != "" && !addr.IsLinkLocalUnicast() {
-			return errZone
-		}
-		if zone := addr.Zone(); zone != "" && !isName(zone) {
-			return errHost
-		}
-		return nil
-	}
-	if bracketed || !isName(host) {
+	case addr.Is6() != bracketed:
+		return fmt.Errorf("%w: an IPv6 address is written in brackets, no other host is", errHost)
+	case strings.ContainsFunc(name, needsEscape):
 		return errHost
 	}
 	return nil
 }
 
-func isName(s string) bool {
-	for _, c := range []byte(s) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.', c == '_':
-		default:
-			return false
-		}
-	}
-	return s != ""
+func needsEscape(c rune) bool {
+	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '.' && c != '_'
 }

@@ -179,7 +179,6 @@ func TestConnectRefuses(t *testing.T) {
 		{"origin:65536", "65535"},
 		{":443", "names no host"},
 		{"[::1]", "needs a port"},
-		{"[::1%25lo]:443", "zone"},
 		{"user:secret@origin:443", "user name"},
 		{"origin:443/path", "only"},
 		{"origin:443?query", "only"},
@@ -237,6 +236,7 @@ func TestFailures(t *testing.T) {
 		{fmt.Sprintf("here:%d", f.at.Port()), 403, "the gateway makes no connections to itself", dispatcher.NotAllowed},
 		{fmt.Sprintf("[::ffff:127.0.0.1]:%d", f.at.Port()), 403, "the gateway makes no connections to itself", dispatcher.NotAllowed},
 		{strings.Repeat("long.", 60) + ":80", 400, "could not understand the request", dispatcher.InvalidRequest},
+		{"[::1%25lo]:80", 400, "zone, which belongs to link-local addresses only", dispatcher.InvalidRequest},
 	} {
 		for _, request := range []string{connectTo(c.host), "GET http://" + c.host + "/ HTTP/1.1\r\nHost: x\r\n\r\n"} {
 			before := len(f.records.with("session closed"))

@@ -67,10 +67,13 @@ func doing(step dispatcher.Step) string {
 // failure makes the page for a request that failed. The host has been checked, so it can be printed.
 func failure(r *http.Request, host string, err error) *http.Response {
 	var step dispatcher.Step
+	status, text := replyTo(dispatcher.ClassOf(err))
 	if e, ok := errors.AsType[*dispatcher.Error](err); ok {
 		step = e.Step
+		if step == dispatcher.StepCheck {
+			text = e.Err.Error() // it knows what the client sent, and nothing else
+		}
 	}
-	status, text := replyTo(dispatcher.ClassOf(err))
 	return page(r, status, fmt.Sprintf("could not %s %s: %s", doing(step), host, text))
 }
 
