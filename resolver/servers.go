@@ -14,7 +14,8 @@ const dnsPort = 53
 const serverForms = "write an address such as 1.1.1.1, 1.1.1.1:5353, 2606:4700:4700::1111 or [2606:4700:4700::1111]:53"
 
 // ParseServer reads the address of a DNS server: an IP address, with a port where it is not 53. An IPv6 address
-// with a port stands in brackets. Names are refused: there would be nobody to resolve them.
+// with a port stands in brackets. Names are refused: there would be nobody to resolve them. No other
+// address that users write goes without a port, so this has a parser of its own.
 func ParseServer(s string) (netip.AddrPort, error) {
 	if s == "" {
 		return netip.AddrPort{}, errors.New("empty DNS server: " + serverForms)

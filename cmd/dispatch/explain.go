@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"dispatch/cmd/dispatch/internal/config"
 	"dispatch/cmd/dispatch/internal/gateway"
 	"dispatch/dispatcher"
+	"dispatch/dispatcher/doctor"
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/policy"
 	"dispatch/dispatcher/uplink"
@@ -68,12 +67,11 @@ func printStates(out io.Writer, at netip.AddrPort, s gateway.Status, noStatus er
 
 // understand returns what the user has asked, and where the running gateway listens.
 func (c *explainCommand) understand() (q gateway.Question, at netip.AddrPort, err error) {
-	host, port, err := net.SplitHostPort(c.Target)
-	number, portErr := strconv.ParseUint(port, 10, 16)
-	if err != nil || portErr != nil || host == "" || number == 0 {
-		return q, at, usagef("%q is not HOST:PORT; write one such as example.com:443", c.Target)
+	target, err := doctor.ParseTarget(c.Target)
+	if err != nil {
+		return q, at, &usageError{err}
 	}
-	q.Request = dispatcher.Request{Host: host, Port: uint16(number)}
+	q.Request = dispatcher.Request{Host: target.Host, Port: target.Port}
 	if q.DNS, err = config.ParseDNS(c.DNS); err != nil {
 		return q, at, &usageError{err}
 	}
