@@ -14,18 +14,18 @@ import (
 const (
 	// checkTimeout is how long a check waits for a connection.
 	checkTimeout = 3 * time.Second
-	// checkEvery is the least time between the beginnings of two checks of a line; it doubles from one to the next, up
-	// to checkAtLeast.
-	checkEvery   = time.Second
-	checkAtLeast = 30 * time.Second
-	// maxTargets is how many destinations are tried, one a check.
-	maxTargets = 4
+	// minInterval is the least time between the beginnings of two checks of a line. Between those in a row it doubles, up
+	// to maxInterval.
+	minInterval = time.Second
+	maxInterval = 30 * time.Second
+	// maxDestinations is how many destinations are tried, one a check.
+	maxDestinations = 4
 )
 
-// errNoTarget is for a check that has nothing to connect to.
-var errNoTarget = errors.New("no destination is known that works by another uplink")
+// errUncheckable is for a check that has nothing to connect to.
+var errUncheckable = errors.New("there is nothing to check it with")
 
-// check has a line checked, soon. It must hold mu.
+// check has a line checked, soon. m.mu must be held.
 func (m *Monitor) check(l *line) {
 	if m.closed || l.ctx.Err() != nil {
 		return
@@ -38,18 +38,16 @@ func (m *Monitor) check(l *line) {
 		return
 	}
 	l.checking = true
-	m.checks.Go(func() { m.recover(l) })
+	m.checks.Go(func() { m.checkUntilUp(l) })
 }
 
 // patrol has the lines that are up checked with the probes, now and then.
 func (m *Monitor) patrol() {
-	ticker := time.NewTicker(checkAtLeast)
-	defer ticker.Stop()
-	for {
+	for tick := time.Tick(maxInterval); ; {
 		select {
 		case <-m.ctx.Done():
 			return
-		case <-ticker.C:
+		case <-tick:
 		}
 		m.mu.Lock()
 		for f := range m.lines {
@@ -63,35 +61,24 @@ func (m *Monitor) patrol() {
 	}
 }
 
-// recover checks a line until it is up.
-func (m *Monitor) recover(l *line) {
+// checkUntilUp checks a line until it is up.
+func (m *Monitor) checkUntilUp(l *line) {
 	for n := 0; ; n++ {
-		if !sleepUntil(l.ctx, m.checked(l).Add(checkEvery)) {
+		select {
+		case <-time.After(time.Until(m.checked(l).Add(minInterval))):
+		case <-l.ctx.Done():
 			return
 		}
 		if m.checkOnce(l, n) {
 			return
 		}
-		timer := time.NewTimer(min(checkEvery<<min(n, 10), checkAtLeast))
 		select {
-		case <-timer.C:
+		case <-time.After(min(minInterval<<min(n, 10), maxInterval)):
 		case <-l.hurry:
 			n = -1 // the times grow anew
 		case <-l.ctx.Done():
+			return
 		}
-		timer.Stop()
-	}
-}
-
-// sleepUntil returns false when ctx has ended.
-func sleepUntil(ctx context.Context, then time.Time) bool {
-	timer := time.NewTimer(time.Until(then))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -119,10 +106,10 @@ func (m *Monitor) begin(l *line, cancel context.CancelFunc) time.Time {
 	return l.checked
 }
 
-// outdate ends the check under way, if there is one: the kernel has changed what it is about. A line's address comes
-// before its default route, and a connection that was begun between the two would not see the route for three seconds:
-// the kernel holds back its first packet until nobody has answered for the destination on the line's own network, and
-// repeats none that it holds (Linux, skb_still_in_host_queue). It must hold mu.
+// outdate ends the check under way, if there is one, for the kernel has changed what it is about. A line's address comes
+// before its default route, and a connection begun between the two does not see the route for three seconds: its first
+// packet waits for an ARP answer on the line's own network, and Linux repeats none that waits (skb_still_in_host_queue).
+// The Monitor's mu must be held.
 func (l *line) outdate() {
 	if l.checking && l.cancel != nil {
 		l.outdated = true
@@ -135,12 +122,12 @@ func (m *Monitor) try(ctx context.Context, l *line, n int) error {
 	if probes := m.probesFor(l); len(probes) > 0 {
 		return probes[n%len(probes)].through(ctx, l.Uplink, l.Family, m.resolve)
 	}
-	targets, doubtful := m.known(l)
+	proven, doubtful := m.known(l)
 	switch {
-	case len(targets) > 0:
-		return connects(ctx, l.Uplink, targets[n%len(targets)])
+	case len(proven) > 0:
+		return connects(ctx, l.Uplink, proven[n%len(proven)])
 	case doubtful == nil:
-		return errNoTarget
+		return errUncheckable
 	}
 	if err := connects(ctx, l.Uplink, doubtful.destination); err != nil {
 		return &doubtError{*doubtful, err}
@@ -159,19 +146,19 @@ func (m *Monitor) probesFor(l *line) []Probe {
 }
 
 // known is what a line can be checked with: what works by others, and, while it is up, what it was last slow to reach.
-func (m *Monitor) known(l *line) (targets []netip.AddrPort, doubtful *target) {
+func (m *Monitor) known(l *line) (proven []netip.AddrPort, doubtful *endpoint) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if l.State == Up && len(l.doubtful) > 0 {
 		latest := l.doubtful[0]
 		doubtful = &latest
 	}
-	return m.targets(l), doubtful
+	return m.proven(l), doubtful
 }
 
 // doubtError is for a check with a destination that is not known to work, and did not.
 type doubtError struct {
-	target
+	endpoint
 	err error
 }
 
@@ -210,15 +197,15 @@ func (m *Monitor) conclude(l *line, err error, n int, began time.Time) (done boo
 		done = true
 		l.suspicion = suspicion{}
 		after = m.become(l, Up, "")
-	case errors.Is(err, errNoTarget) && l.State != Up && l.kernel.routed && began.Sub(l.Since) >= forgotten:
+	case errors.Is(err, errUncheckable) && l.State != Up && l.kernel.routed && began.Sub(l.Since) >= forgotten:
 		done = true
 		m.log.Debug("nothing to check an uplink with: it is given another chance", "uplink", l.Uplink.Name(), "family", l.Family.String())
 		after = m.become(l, Up, "")
-	case errors.Is(err, errNoTarget):
+	case errors.Is(err, errUncheckable):
 		done = l.State == Up
 	case l.State == Up && errors.As(err, &doubt):
 		// It may be that host's fault; several hosts' it is not.
-		l.hold(failure{doubt.target, began, err.Error()})
+		l.hold(failure{doubt.endpoint, began, err.Error()})
 		if why := m.accusation(indexOf(l.Family), l); why != "" {
 			after = m.become(l, Suspect, why)
 		} else {

@@ -28,17 +28,17 @@ type suspicion struct {
 	overtaken int       // attempts in a row
 	// doubtful are destinations it was slow to reach, of hosts that another line then reached at another address; the
 	// latest first.
-	doubtful []target
+	doubtful []endpoint
 }
 
 type failure struct {
-	target
+	endpoint
 	at  time.Time
 	why string
 }
 
-// target is a destination, and the host that it belongs to.
-type target struct {
+// endpoint is one of a host's destinations.
+type endpoint struct {
 	host        string
 	destination netip.AddrPort
 }
@@ -50,6 +50,7 @@ func (m *Monitor) Attempted(o uplink.Outcome) {
 	}
 }
 
+// attempted, and what it calls, holds m.mu, and returns what is to be done without.
 func (m *Monitor) attempted(o uplink.Outcome) (after []func()) {
 	if o.Uplink == nil || o.Failure == uplink.Canceled && o.Overtaken == uplink.NotOvertaken {
 		return nil
@@ -80,7 +81,7 @@ func (m *Monitor) attempted(o uplink.Outcome) (after []func()) {
 		return nil
 	case o.Overtaken == uplink.OvertakenElsewhere:
 		// It may be the line, or that address of the host, or the family: a check tells.
-		l.doubt(target{o.Host, o.Destination})
+		l.doubt(endpoint{o.Host, o.Destination})
 		m.check(l)
 		return nil
 	case o.Failure.Blame() == uplink.BlameUplink:
@@ -125,7 +126,7 @@ func (m *Monitor) failed(f int, l *line, o uplink.Outcome) []func() {
 	if !byOthers && l.worked.After(began) {
 		return nil // meanwhile it has carried something else
 	}
-	l.hold(failure{target{o.Host, o.Destination}, now, why})
+	l.hold(failure{endpoint{o.Host, o.Destination}, now, why})
 	if byOthers {
 		return m.suspect(l, why)
 	}
@@ -173,10 +174,10 @@ func (m *Monitor) failedByOthers(f int, l *line, by failure) bool {
 }
 
 // doubt keeps a destination that the line was slow to reach.
-func (l *line) doubt(t target) {
-	l.doubtful = slices.DeleteFunc(l.doubtful, func(x target) bool { return x.host == t.host })
-	l.doubtful = slices.Insert(l.doubtful, 0, t)
-	l.doubtful = l.doubtful[:min(len(l.doubtful), maxTargets)]
+func (l *line) doubt(d endpoint) {
+	l.doubtful = slices.DeleteFunc(l.doubtful, func(x endpoint) bool { return x.host == d.host })
+	l.doubtful = slices.Insert(l.doubtful, 0, d)
+	l.doubtful = l.doubtful[:min(len(l.doubtful), maxDestinations)]
 }
 
 // suspect makes a line that was up suspect, and has it checked.

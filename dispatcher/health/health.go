@@ -119,7 +119,7 @@ func (m *Monitor) Start(probes []Probe, resolve Resolve, changed func(Status)) {
 	}
 }
 
-// enlist makes uplinks those that are watched over; what is known of those that were stays. It must hold mu, or be New's.
+// enlist makes uplinks those that are watched over; what is known of those that were stays. m.mu must be held, but in New.
 func (m *Monitor) enlist(uplinks []*uplink.Uplink) {
 	now := time.Now()
 	for n, f := range families {
@@ -153,7 +153,7 @@ func lineOf(lines []*line, u *uplink.Uplink) *line {
 	return nil
 }
 
-// band makes known which lines of a family are up. It must hold mu, or be New's.
+// band makes known which lines of a family are up. m.mu must be held, but in New.
 func (m *Monitor) band(family int) {
 	var others uplink.IDs
 	for _, l := range m.lines[family] {
@@ -192,7 +192,7 @@ func (m *Monitor) Statuses() []Status {
 	return all
 }
 
-// become changes a line's state. It must hold mu, and returns what is to be done without it.
+// become changes a line's state. m.mu must be held; what it returns is to be called without.
 func (m *Monitor) become(l *line, s State, reason string) (after func()) {
 	before := l.Status
 	if before.State == s && before.Reason == reason {

@@ -350,7 +350,7 @@ func TestAnotherChance(t *testing.T) {
 		b.avoids("two hosts failed", 0)
 		time.Sleep(forgotten - time.Second)
 		b.avoids("a minute is not over", 0)
-		time.Sleep(checkAtLeast + time.Second)
+		time.Sleep(maxInterval + time.Second)
 		synctest.Wait()
 		b.avoids("a while later")
 	})

@@ -73,7 +73,7 @@ func (m *Monitor) follow(l *line, now kernelView, v *uplink.Binding, routed bool
 		}
 	case !before.source.IsValid():
 		// Back, but its network may not be ready. Where nothing can tell, connections have to.
-		if len(m.targets(l)) == 0 {
+		if len(m.proven(l)) == 0 {
 			return []func(){m.become(l, Up, "")}
 		}
 		become := m.become(l, Suspect, "it has come back, and is being checked")

@@ -17,7 +17,7 @@ import (
 // Probe is a target of the user's own, to find out whether an uplink works.
 type Probe struct {
 	text   string
-	target *url.URL
+	url    *url.URL
 	status int // expected of http; 0: any that is not an error or a redirect
 }
 
@@ -29,10 +29,10 @@ type Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 func ParseProbe(text string) (Probe, error) {
 	p := Probe{text: text}
 	var err error
-	if p.target, err = url.Parse(text); err != nil {
+	if p.url, err = url.Parse(text); err != nil {
 		return Probe{}, fmt.Errorf("probe %q is no address: %w; write tcp://HOST:PORT or http://HOST/PATH", text, err)
 	}
-	u := p.target
+	u := p.url
 	if u.Hostname() == "" || u.User != nil || u.Scheme != "tcp" && u.Scheme != "http" {
 		return Probe{}, fmt.Errorf("probe %q is neither tcp://HOST:PORT nor http://HOST/PATH; write one of those", text)
 	}
@@ -57,7 +57,7 @@ func ParseProbe(text string) (Probe, error) {
 func (p Probe) String() string { return p.text }
 
 // seesLogin tells whether the probe can tell the target from a login page in its place.
-func (p Probe) seesLogin() bool { return p.target.Scheme == "http" }
+func (p Probe) seesLogin() bool { return p.url.Scheme == "http" }
 
 // inOrder puts those first that tell more.
 func inOrder(probes []Probe) []Probe {
@@ -76,7 +76,7 @@ func inOrder(probes []Probe) []Probe {
 
 // through tries the probe by one uplink, in one family; nil means that it works.
 func (p Probe) through(ctx context.Context, u *uplink.Uplink, family uplink.Family, resolve Resolve) error {
-	host, port := p.target.Hostname(), p.target.Port()
+	host, port := p.url.Hostname(), p.url.Port()
 	if port == "" {
 		port = "80"
 	}
@@ -84,7 +84,7 @@ func (p Probe) through(ctx context.Context, u *uplink.Uplink, family uplink.Fami
 	if literal, err := netip.ParseAddr(host); err == nil {
 		addrs = append(addrs, literal)
 	} else if addrs, err = resolve(ctx, host); err != nil {
-		return fmt.Errorf("probe %s: %w: %w", p, errNoTarget, err)
+		return fmt.Errorf("probe %s: %w: %w", p, errUncheckable, err)
 	}
 	for _, a := range addrs {
 		if uplink.FamilyOf(a.Unmap()) != family {
@@ -95,12 +95,12 @@ func (p Probe) through(ctx context.Context, u *uplink.Uplink, family uplink.Fami
 			return fmt.Errorf("probe %s: port: %w", p, err)
 		}
 		to := netip.AddrPortFrom(a.Unmap(), uint16(number))
-		if p.target.Scheme == "tcp" {
+		if p.url.Scheme == "tcp" {
 			return connects(ctx, u, to)
 		}
 		return p.fetch(ctx, u, to)
 	}
-	return fmt.Errorf("probe %s: %w: it has no %s address", p, errNoTarget, family)
+	return fmt.Errorf("probe %s: %w: it has no %s address", p, errUncheckable, family)
 }
 
 // errLogin is for a network that answers in the target's place.
@@ -116,7 +116,7 @@ func (p Probe) fetch(ctx context.Context, u *uplink.Uplink, to netip.AddrPort) e
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.target.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url.String(), nil)
 	if err != nil {
 		return fmt.Errorf("probe %s: %w", p, err)
 	}

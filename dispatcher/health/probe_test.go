@@ -48,7 +48,7 @@ func FuzzParseProbe(f *testing.F) {
 			return
 		}
 		again, err := ParseProbe(p.String())
-		if err != nil || again.status != p.status || again.target.String() != p.target.String() {
+		if err != nil || again.status != p.status || again.url.String() != p.url.String() {
 			t.Errorf("%q: read again it is %+v, %v", text, again, err)
 		}
 	})

@@ -38,9 +38,9 @@ func (r *recent) since(d netip.AddrPort, then time.Time) bool {
 	return false
 }
 
-// targets returns what a line is checked with: what other lines reached last, the latest first. What lies on another
-// line's own network is nothing to try this one with. It must hold mu.
-func (m *Monitor) targets(l *line) []netip.AddrPort {
+// proven returns what a line is checked with: what other lines reached last, the latest first. What lies on another
+// line's own network is nothing to try this one with. m.mu must be held.
+func (m *Monitor) proven(l *line) []netip.AddrPort {
 	f := indexOf(l.Family)
 	var found []reached
 	for _, o := range m.lines[f] {
@@ -49,19 +49,19 @@ func (m *Monitor) targets(l *line) []netip.AddrPort {
 		}
 	}
 	slices.SortFunc(found, func(a, b reached) int { return b.at.Compare(a.at) })
-	var targets []netip.AddrPort
+	var proven []netip.AddrPort
 	for _, r := range found {
-		if len(targets) == maxTargets || !r.destination.IsValid() {
+		if len(proven) == maxDestinations || !r.destination.IsValid() {
 			break
 		}
-		if !m.foreign(r.destination.Addr(), l) && !slices.Contains(targets, r.destination) {
-			targets = append(targets, r.destination)
+		if !m.foreign(r.destination.Addr(), l) && !slices.Contains(proven, r.destination) {
+			proven = append(proven, r.destination)
 		}
 	}
-	return targets
+	return proven
 }
 
-// foreign tells whether an address lies on another line's own network. It must hold mu.
+// foreign tells whether an address lies on another line's own network. m.mu must be held.
 func (m *Monitor) foreign(a netip.Addr, l *line) bool {
 	if m.view == nil {
 		return false
