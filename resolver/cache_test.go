@@ -72,10 +72,10 @@ func TestExpiredOnArrival(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newResolver(t, Config{})
-		early := answer{qtype: dnsmessage.TypeA, addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, expires: time.Now().Add(2 * time.Second)}
+		early := half{qtype: dnsmessage.TypeA, addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, expires: time.Now().Add(2 * time.Second)}
 		for _, wait := range []time.Duration{2 * time.Second, time.Second} {
 			time.Sleep(wait) // then the early one is over since 0 s, and 2 s
-			late := answer{qtype: dnsmessage.TypeAAAA, addrs: []netip.Addr{netip.MustParseAddr("2001:db8::1")}, expires: time.Now().Add(time.Hour)}
+			late := half{qtype: dnsmessage.TypeAAAA, addrs: []netip.Addr{netip.MustParseAddr("2001:db8::1")}, expires: time.Now().Add(time.Hour)}
 			r.keep("name.test", early, late)
 			time.Sleep(900 * time.Millisecond)
 			if e, known := r.cache.get("name.test"); !known || len(e.addrs) != 2 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 )
 
 var (
@@ -52,7 +51,7 @@ func (e *ServerError) Error() string { return fmt.Sprintf("server %s: %v", e.Ser
 
 func (e *ServerError) Unwrap() error { return e.Err }
 
-// codeError is a server's own word that it will not answer, so it was there and heard the question.
+// codeError is a response code: the server has heard the question, and does not answer it.
 type codeError struct {
 	code   string
 	reason string
@@ -60,34 +59,20 @@ type codeError struct {
 
 func (e *codeError) Error() string { return fmt.Sprintf("answered %s (%s)", e.code, e.reason) }
 
-// failures are the errors of several servers, told in one line.
-type failures []error
-
-func (f failures) Error() string {
-	var b strings.Builder
-	for i, err := range f {
-		if i > 0 {
-			b.WriteString("; ")
+// onOneLine joins errors, those that read the same once: the questions for both families mostly fail alike.
+func onOneLine(errs []error) error {
+	var all error
+	seen := make(map[string]bool, len(errs))
+	for _, err := range errs {
+		text := err.Error()
+		switch {
+		case seen[text]:
+		case all == nil:
+			all = err
+		default:
+			all = fmt.Errorf("%w; %w", all, err)
 		}
-		b.WriteString(err.Error())
+		seen[text] = true
 	}
-	return b.String()
-}
-
-func (f failures) Unwrap() []error { return f }
-
-// add appends those of more that do not read the same as one that is there already: the questions for both
-// families mostly fail alike.
-func (f failures) add(more failures) failures {
-	seen := make(map[string]bool, len(f)+len(more))
-	for _, err := range f {
-		seen[err.Error()] = true
-	}
-	for _, err := range more {
-		if text := err.Error(); !seen[text] {
-			seen[text] = true
-			f = append(f, err)
-		}
-	}
-	return f
+	return all
 }

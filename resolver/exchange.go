@@ -14,9 +14,6 @@ import (
 const maxDatagram = 4096
 
 // try makes one exchange: query out, matching reply in.
-//
-// The messages are framed here and not by dns.Conn, which takes a connection for TCP if it is not a
-// net.PacketConn: the caller's may be any net.Conn, such as one that counts bytes.
 func try(ctx context.Context, dial DialFunc, network string, server netip.AddrPort, query []byte) ([]byte, error) {
 	reply, err := exchange(ctx, dial, network, server, query)
 	if err != nil {

@@ -183,7 +183,7 @@ func parseRecords(msg []byte, qtype dnsmessage.Type) ([]record, error) {
 	}
 }
 
-// parseAddr reads an address record. The parser takes the address's bytes from behind its header, whatever length that has.
+// parseAddr reads the address behind h. It checks the length that h tells, which the parser does not.
 func parseAddr(p *dnsmessage.Parser, h dnsmessage.ResourceHeader) (netip.Addr, error) {
 	switch {
 	case h.Type == dnsmessage.TypeA && h.Length == net.IPv4len:

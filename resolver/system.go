@@ -19,8 +19,7 @@ func (r *Resolver) askSystem(name string) (entry, error) {
 	if err != nil && r.ctx.Err() != nil {
 		return entry{}, context.Cause(r.ctx)
 	}
-	var dnsErr *net.DNSError
-	if err != nil && (!errors.As(err, &dnsErr) || !dnsErr.IsNotFound) {
+	if e, ok := errors.AsType[*net.DNSError](err); err != nil && !(ok && e.IsNotFound) {
 		return entry{}, err
 	}
 	var e entry
