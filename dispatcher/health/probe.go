@@ -18,6 +18,7 @@ import (
 type Probe struct {
 	text   string
 	url    *url.URL
+	port   uint16
 	status int // expected of http; 0: any that is not an error or a redirect
 }
 
@@ -27,7 +28,7 @@ type Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 // ParseProbe reads tcp://HOST:PORT, which is to connect, or http://HOST[:PORT]/PATH, which is to be answered with
 // success. HTTP's success is a status of 200 to 299, or the one that follows the address as #STATUS.
 func ParseProbe(text string) (Probe, error) {
-	p := Probe{text: text}
+	p := Probe{text: text, port: 80}
 	var err error
 	if p.url, err = url.Parse(text); err != nil {
 		return Probe{}, fmt.Errorf("probe %q is no address: %w; write tcp://HOST:PORT or http://HOST/PATH", text, err)
@@ -40,9 +41,11 @@ func ParseProbe(text string) (Probe, error) {
 		return Probe{}, fmt.Errorf("probe %q names no port, or more than a host and a port; write tcp://HOST:PORT", text)
 	}
 	if u.Port() != "" {
-		if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+		port, err := strconv.ParseUint(u.Port(), 10, 16)
+		if err != nil || port == 0 {
 			return Probe{}, fmt.Errorf("probe %q: %s is no port; write a number from 1 to 65535", text, u.Port())
 		}
+		p.port = uint16(port)
 	}
 	if u.Fragment != "" {
 		if p.status, err = strconv.Atoi(u.Fragment); err != nil || p.status < 100 || p.status > 599 {
@@ -76,11 +79,8 @@ func inOrder(probes []Probe) []Probe {
 
 // through tries the probe by one uplink, in one family; nil means that it works.
 func (p Probe) through(ctx context.Context, u *uplink.Uplink, family uplink.Family, resolve Resolve) error {
-	host, port := p.url.Hostname(), p.url.Port()
-	if port == "" {
-		port = "80"
-	}
-	addrs := []netip.Addr{}
+	host := p.url.Hostname()
+	var addrs []netip.Addr
 	if literal, err := netip.ParseAddr(host); err == nil {
 		addrs = append(addrs, literal)
 	} else if addrs, err = resolve(ctx, host); err != nil {
@@ -90,11 +90,7 @@ func (p Probe) through(ctx context.Context, u *uplink.Uplink, family uplink.Fami
 		if uplink.FamilyOf(a.Unmap()) != family {
 			continue
 		}
-		number, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
-			return fmt.Errorf("probe %s: port: %w", p, err)
-		}
-		to := netip.AddrPortFrom(a.Unmap(), uint16(number))
+		to := netip.AddrPortFrom(a.Unmap(), p.port)
 		if p.url.Scheme == "tcp" {
 			return connects(ctx, u, to)
 		}

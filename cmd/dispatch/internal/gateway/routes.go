@@ -40,13 +40,11 @@ const renewEvery = 30 * time.Second
 
 // keep renews the routes until ctx ends.
 func (r *lineRoutes) keep(ctx context.Context) {
-	ticker := time.NewTicker(renewEvery)
-	defer ticker.Stop()
-	for {
+	for tick := time.Tick(renewEvery); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-tick:
 			r.renew()
 		}
 	}
