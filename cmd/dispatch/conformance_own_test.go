@@ -22,6 +22,7 @@ var (
 	noName      = fate{{4, 502}} // it is no host name, and nobody is asked about it
 	nobodyThere = fate{{5, 502}} // it is another address, where nothing listens
 	noRoute     = fate{{3, 502}} // no line leads there
+	noHost      = fate{{1, 400}} // no destination can be meant by it
 	// localhost may be ::1, too, and of a name that has other addresses these are tried.
 	isSelfOrOther = fate{{2, 403}, {5, 502}}
 )
@@ -95,6 +96,8 @@ func ownCases() (cases []wire) {
 		"\x04" + zeros + "\x00\x00\x00\x00\x00\x00": isSelf,
 		"\x04" + zeros + "\x00\x00\x7f\x00\x00\x01": noRoute,
 		"\x04" + zeros + "\x00\x00\x00\x00\x00\x01": nobodyThere,
+		"\x03\x05::%lo":                             noHost,
+		"\x03\x06::1%lo":                            noHost,
 	} {
 		for _, port := range []string{"{OWN}", "{OTHER}"} {
 			cases = append(cases, wire{name: fmt.Sprintf("SOCKS5 %x %s", address, port), rule: "RFC 1928 4, 6", send: tcp5 + address + port,
