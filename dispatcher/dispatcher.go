@@ -29,7 +29,7 @@ type Config struct {
 	Policy Policy
 	// Bands tells which lines are tried only after others; nil: all stand equal.
 	Bands balance.Bands
-	// Strategy orders the lines of a band; nil means balance.WeightedRoundRobin.
+	// Strategy orders the lines of a band for requests whose profile has none; nil means balance.WeightedRoundRobin.
 	Strategy balance.Strategy
 	// Observer learns what comes of attempts; nil: nobody does.
 	Observer Observer

@@ -272,7 +272,7 @@ func TestDialCountsOneSessionAndWritesOneRecord(t *testing.T) {
 	var records bytes.Buffer
 	d := New(Config{Fleet: house(t), Logger: slog.New(slog.NewJSONHandler(&records, nil))})
 	server := loopback.Serve(t, loopback.Echo)
-	conn, err := d.Dial(t.Context(), Request{Listener: "socks test", Protocol: "socks5", User: "eve", Host: "127.0.0.1", Port: server.Port()})
+	conn, err := d.Dial(t.Context(), Request{Profile: &Profile{Name: "socks test"}, Protocol: "socks5", User: "eve", Host: "127.0.0.1", Port: server.Port()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func TestDialFailureIsCountedAndClassed(t *testing.T) {
 	t.Parallel()
 	var records bytes.Buffer
 	d := New(Config{Fleet: house(t), Logger: slog.New(slog.NewJSONHandler(&records, nil))})
-	_, err := d.Dial(t.Context(), Request{Listener: "http test", Host: "127.0.0.1", Port: loopback.Refusing(t).Port()})
+	_, err := d.Dial(t.Context(), Request{Profile: &Profile{Name: "http test"}, Host: "127.0.0.1", Port: loopback.Refusing(t).Port()})
 	if ClassOf(err) != Refused {
 		t.Errorf("class %q of %v", ClassOf(err), err)
 	}

@@ -22,7 +22,7 @@ const (
 	UnknownHost        Class = "unknown_host"    // the name does not exist or has no address
 	ResolveFailed      Class = "resolve_failed"  // the resolver gave no answer
 	ResolveTimedOut    Class = "resolve_timeout"
-	NoUplink           Class = "no_uplink" // no uplink has an address of a family of the host's
+	NoUplink           Class = "no_uplink" // no uplink that may be used has an address of a family of the host's
 	Refused            Class = "refused"
 	NetworkUnreachable Class = "network_unreachable"
 	HostUnreachable    Class = "host_unreachable"
@@ -138,10 +138,10 @@ func resolveClass(err error) Class {
 }
 
 // noUplink is the failure of a request for which there is no line.
-func noUplink(host string, destinations []netip.AddrPort, view *uplink.View) error {
+func noUplink(req *Request, destinations []netip.AddrPort, view *uplink.View) error {
 	var wanted uplink.Family
 	for _, d := range destinations {
 		wanted |= uplink.FamilyOf(d.Addr())
 	}
-	return &Error{Step: StepChoose, Class: NoUplink, Host: host, Err: view.NoUplink(wanted)}
+	return &Error{Step: StepChoose, Class: NoUplink, Host: req.Host, Err: req.Profile.limits(view.NoUplink(wanted))}
 }

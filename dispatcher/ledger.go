@@ -75,7 +75,7 @@ func (l *ledger) close(s *Session, r *Record) {
 	if l.byUplink == nil {
 		l.byUplink, l.byListener = make(map[string]*Account), make(map[string]*Account)
 	}
-	for _, a := range []*Account{entry(l.byUplink, r.Line), entry(l.byListener, r.Request.Listener)} {
+	for _, a := range []*Account{entry(l.byUplink, r.Line), entry(l.byListener, r.Request.Listener())} {
 		a.add(r.Up, r.Down)
 		if !r.Class.served() {
 			a.Failed++
@@ -118,7 +118,7 @@ func (d *Dispatcher) Snapshot() Snapshot {
 		*entry(byListener, name) = *a
 	}
 	for s := l.live; s != nil; s = s.next {
-		for _, a := range []*Account{entry(byUplink, s.lineName()), entry(byListener, s.Request.Listener)} {
+		for _, a := range []*Account{entry(byUplink, s.lineName()), entry(byListener, s.Request.Listener())} {
 			a.add(s.bytes.Up.Load(), s.bytes.Down.Load())
 			a.Live++
 		}

@@ -48,7 +48,7 @@ func (l recordLog) Closed(r Record) {
 		destination = r.Destination.String()
 	}
 	attrs := []slog.Attr{
-		slog.String("listener", r.Request.Listener),
+		slog.String("listener", r.Request.Listener()),
 		slog.String("protocol", r.Request.Protocol),
 		slog.String("client", r.Request.Client.String()),
 		slog.String("user", r.Request.User),

@@ -23,7 +23,7 @@ func connected(t *testing.T, log *slog.Logger) (conn *Conn, client, near, server
 	origin := loopback.Listen(t)
 	d := New(Config{Fleet: house(t), Resolver: names(nil), Logger: log})
 	to := loopback.AddrOf(origin)
-	conn, err := d.Dial(t.Context(), Request{Listener: "test", Host: to.Addr().String(), Port: to.Port()})
+	conn, err := d.Dial(t.Context(), Request{Profile: &Profile{Name: "test"}, Host: to.Addr().String(), Port: to.Port()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 
 // Request is what a client asked a listener for.
 type Request struct {
-	// Listener names the listener in records and snapshots, such as "socks 127.0.0.1:1080".
-	Listener string
+	// Profile is the listener's; nil, when no listener was asked, allows all and has no name.
+	Profile *Profile
 	// Protocol is what the client spoke: "socks5", "socks4", "socks4a", "connect" or "http".
 	Protocol string
 	// Client is the client's address.
@@ -27,10 +27,18 @@ type Request struct {
 	Port uint16
 }
 
+// Listener names the listener in records and snapshots.
+func (r *Request) Listener() string {
+	if r.Profile == nil {
+		return ""
+	}
+	return r.Profile.Name
+}
+
 // LogValue groups the request's attributes for records.
 func (r *Request) LogValue() slog.Value {
 	return slog.GroupValue(
-		slog.String("listener", r.Listener),
+		slog.String("listener", r.Listener()),
 		slog.String("protocol", r.Protocol),
 		slog.String("client", r.Client.String()),
 		slog.String("host", r.Host),

@@ -49,9 +49,10 @@ type reach struct {
 	rule        policy.Rule
 }
 
-// Route resolves the request's host, has the policy judge its destinations, pairs those with the uplinks of their family,
-// and has the strategy order those of each band: one pick of the rotation, to be used for one request. Destinations that
-// are not allowed are left out; the request is refused when none is left. Errors are *Error.
+// Route resolves the request's host, has the policy judge its destinations, pairs those with the uplinks of their family
+// that the request's profile allows, and has the strategy order those of each band: one pick of the rotation, to be used
+// for one request. Destinations that are not allowed are left out; the request is refused when none is left. Errors are
+// *Error.
 func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 	if err := req.check(); err != nil {
 		return nil, &Error{Step: StepCheck, Class: InvalidRequest, Host: req.Host, Err: err}
@@ -70,6 +71,7 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 	query := policy.Query{
 		Client: req.Client.Addr(), Remote: remote(view, req.Client.Addr()), User: req.User, Host: req.Host,
 	}
+	mayUse := req.Profile.lines(view)
 	var few [8]reach
 	reached := few[:0]
 	var direct lane
@@ -84,7 +86,7 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 		case policy.Direct:
 			direct.destinations, direct.rule = append(direct.destinations, dst), verdict.Rule
 		case policy.Balanced:
-			reached = append(reached, reach{dst, view.Reaching(dst.Addr(), verdict.Only), verdict.Rule})
+			reached = append(reached, reach{dst, view.Reaching(dst.Addr(), verdict.Only) & mayUse, verdict.Rule})
 		}
 		allowed = append(allowed, dst)
 	}
@@ -96,7 +98,7 @@ func (d *Dispatcher) Route(ctx context.Context, req *Request) (*Route, error) {
 	}
 	d.balance(route, req, view, allowed, reached)
 	if len(route.lanes) == 0 {
-		return nil, noUplink(req.Host, allowed, view)
+		return nil, noUplink(req, allowed, view)
 	}
 	return route, nil
 }
@@ -143,7 +145,7 @@ func (d *Dispatcher) balanceBand(route *Route, req *Request, view *uplink.View, 
 		}
 		all = d.setbacks.order(interleave(all))
 	}
-	for _, id := range d.strategy.Order(route.order[:0], choice) {
+	for _, id := range d.strategyOf(req).Order(route.order[:0], choice) {
 		l := lane{uplink: view.Binding(id).Uplink, destinations: all, rule: reached[0].rule, band: band}
 		if !alike {
 			l.destinations = d.setbacks.order(interleave(destinationsBy(id, reached)))

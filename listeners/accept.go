@@ -35,7 +35,7 @@ func (s *Server) accept(l *listener) {
 		backoff = min(max(2*backoff, minBackoff), maxBackoff)
 		if warned.IsZero() || time.Since(warned) >= acceptWarnEvery {
 			warned = time.Now()
-			s.log.Warn("accepting clients fails; trying on", "listener", l.name, "error", err)
+			s.log.Warn("accepting clients fails; trying on", "listener", l.profile.Name, "error", err)
 		}
 		select {
 		case <-time.After(backoff):
@@ -46,7 +46,7 @@ func (s *Server) accept(l *listener) {
 }
 
 func (s *Server) welcome(l *listener, stream dispatcher.Stream) {
-	c := &Conn{stream: stream, listener: l.name, server: s, idle: true}
+	c := &Conn{stream: stream, profile: l.profile, server: s, idle: true}
 	if !s.track(c) {
 		s.closeConn(c)
 		return
@@ -58,7 +58,7 @@ func (s *Server) welcome(l *listener, stream dispatcher.Stream) {
 func (s *Server) serve(l *listener, c *Conn) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			s.log.Error("serving a client panicked", "listener", l.name, "client", c.Client().String(),
+			s.log.Error("serving a client panicked", "listener", l.profile.Name, "client", c.Client().String(),
 				"cause", cause, "stack", string(debug.Stack()))
 			s.closeConn(c)
 		}

@@ -12,19 +12,19 @@ import (
 
 // Conn is a client's connection, as a Handler gets it. What was read to find out the protocol is read again from it.
 type Conn struct {
-	stream   dispatcher.Stream
-	prefix   []byte // read from it, not yet by the handler
-	listener string
-	server   *Server
-	idle     bool // under server.mu: no request is being served
-	closed   atomic.Bool
-	aborted  atomic.Bool
-	tunnel   atomic.Pointer[dispatcher.Conn] // the other end, while Tunnel copies
+	stream  dispatcher.Stream
+	prefix  []byte              // read from it, not yet by the handler
+	profile *dispatcher.Profile // the listener's
+	server  *Server
+	idle    bool // under server.mu: no request is being served
+	closed  atomic.Bool
+	aborted atomic.Bool
+	tunnel  atomic.Pointer[dispatcher.Conn] // the other end, while Tunnel copies
 }
 
 // Request starts a request of this client; the handler adds what it asks for.
 func (c *Conn) Request(protocol string) dispatcher.Request {
-	return dispatcher.Request{Listener: c.listener, Protocol: protocol, Client: c.Client()}
+	return dispatcher.Request{Profile: c.profile, Protocol: protocol, Client: c.Client()}
 }
 
 // Client is the client's address.

@@ -4,6 +4,7 @@
 package listeners
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"dispatch/dispatcher"
 )
 
 // DefaultHandshakeTimeout is how long a client may take to say what it wants.
@@ -66,8 +69,8 @@ type Server struct {
 // listener is one bound address.
 type listener struct {
 	*net.TCPListener
-	kind Kind
-	name string
+	kind    Kind
+	profile *dispatcher.Profile
 }
 
 // New makes a Server without listeners.
@@ -93,9 +96,10 @@ func New(c Config) *Server {
 // keepAlive finds clients that vanished, within about two minutes.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 45 * time.Second, Interval: 15 * time.Second, Count: 5}
 
-// Listen binds one address, without accepting yet, and returns it with the port that a 0 became. On an error
-// nothing is bound by this call; those bound before are released by Close.
-func (s *Server) Listen(ctx context.Context, kind Kind, address netip.AddrPort) (netip.AddrPort, error) {
+// Listen binds one address, without accepting yet, and returns it with the port that a 0 became. Its clients' requests get
+// the profile, named after the kind and the bound address if it has no name. On an error nothing is bound by this call;
+// those bound before are released by Close.
+func (s *Server) Listen(ctx context.Context, kind Kind, address netip.AddrPort, profile dispatcher.Profile) (netip.AddrPort, error) {
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
 	// Clients are on this machine or its LAN: several paths to them gain nothing and cost on every segment.
 	lc.SetMultipathTCP(false)
@@ -115,9 +119,10 @@ func (s *Server) Listen(ctx context.Context, kind Kind, address netip.AddrPort) 
 		return netip.AddrPort{}, errors.Join(fmt.Errorf("listen for %s on %s: not a TCP socket", kind, address), bound.Close())
 	}
 	actual := netip.AddrPortFrom(address.Addr(), tcp.Addr().(*net.TCPAddr).AddrPort().Port())
+	profile.Name = cmp.Or(profile.Name, string(kind)+" "+actual.String())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listeners = append(s.listeners, &listener{TCPListener: tcp, kind: kind, name: string(kind) + " " + actual.String()})
+	s.listeners = append(s.listeners, &listener{TCPListener: tcp, kind: kind, profile: &profile})
 	return actual, nil
 }
 
@@ -181,7 +186,7 @@ func (s *Server) closeListeners() {
 	defer s.mu.Unlock()
 	for _, l := range s.listeners {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			s.log.Warn("closing a listener failed", "listener", l.name, "error", err)
+			s.log.Warn("closing a listener failed", "listener", l.profile.Name, "error", err)
 		}
 	}
 }

@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"dispatch/dispatcher"
 	"dispatch/testdata/loopback"
 )
 
@@ -34,7 +36,7 @@ func named(name string) Handler {
 func startServer(t *testing.T, c Config) (*Server, netip.AddrPort) {
 	t.Helper()
 	s := New(c)
-	at, err := s.Listen(t.Context(), SOCKS, netip.MustParseAddrPort("127.0.0.1:0"))
+	at, err := s.Listen(t.Context(), SOCKS, netip.MustParseAddrPort("127.0.0.1:0"), dispatcher.Profile{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,9 +121,49 @@ func TestPanicClosesOneClientOnly(t *testing.T) {
 func TestListenRefusesAUsedAddress(t *testing.T) {
 	t.Parallel()
 	s, at := startServer(t, Config{SOCKS: named("socks"), HTTP: named("http")})
-	_, err := s.Listen(t.Context(), HTTP, at)
+	_, err := s.Listen(t.Context(), HTTP, at, dispatcher.Profile{})
 	if err == nil || !strings.Contains(err.Error(), at.String()) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Requests carry their listener's profile, all of them the same one, with the bound address for a name if it has none.
+func TestRequestsHaveTheListenersProfile(t *testing.T) {
+	t.Parallel()
+	got := make(chan *dispatcher.Profile)
+	handler := handlerFunc(func(_ context.Context, c *Conn) {
+		got <- c.Request("test").Profile
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := New(Config{SOCKS: handler, HTTP: handler})
+	t.Cleanup(func() { s.Close() })
+	any4 := netip.MustParseAddrPort("127.0.0.1:0")
+	nameless, err := s.Listen(t.Context(), HTTP, any4, dispatcher.Profile{Lines: []string{"eth0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	office, err := s.Listen(t.Context(), SOCKS, any4, dispatcher.Profile{Name: "office"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	for _, c := range []struct {
+		at   netip.AddrPort
+		want dispatcher.Profile
+	}{
+		{nameless, dispatcher.Profile{Name: "http " + nameless.String(), Lines: []string{"eth0"}}},
+		{office, dispatcher.Profile{Name: "office"}},
+	} {
+		var profiles [2]*dispatcher.Profile
+		for n := range profiles {
+			say(t, loopback.Dial(t, c.at), "\x05")
+			profiles[n] = <-got
+		}
+		if profiles[0] != profiles[1] || !reflect.DeepEqual(*profiles[0], c.want) {
+			t.Errorf("profiles %+v and %+v, want one with %+v", profiles[0], profiles[1], c.want)
+		}
 	}
 }
 

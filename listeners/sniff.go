@@ -23,20 +23,20 @@ func (s *Server) sniff(l *listener, c *Conn) Handler {
 	n, err := c.stream.Read(buf)
 	if n == 0 {
 		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-			s.log.Debug("client said nothing", "listener", l.name, "client", c.Client().String(), "error", err)
+			s.log.Debug("client said nothing", "listener", l.profile.Name, "client", c.Client().String(), "error", err)
 		}
 		return nil
 	}
 	c.prefix = buf[:n]
 	kind, problem := protocolOf(buf[0])
 	if problem != "" {
-		s.log.Debug("client speaks no proxy protocol", "listener", l.name, "client", c.Client().String(),
+		s.log.Debug("client speaks no proxy protocol", "listener", l.profile.Name, "client", c.Client().String(),
 			"first_byte", buf[0], "hint", problem)
 		return nil
 	}
-	if kind != l.kind && s.strangers.first(c.Client().Addr(), l.name) {
+	if kind != l.kind && s.strangers.first(c.Client().Addr(), l.profile.Name) {
 		s.log.Debug("client speaks another protocol than this listener is for; served all the same",
-			"listener", l.name, "client", c.Client().Addr().String(), "speaks", kind)
+			"listener", l.profile.Name, "client", c.Client().Addr().String(), "speaks", kind)
 	}
 	return s.handlers[kind]
 }

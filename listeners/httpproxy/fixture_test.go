@@ -92,7 +92,7 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 		handler = c.wrap(handler)
 	}
 	f.server = listeners.New(listeners.Config{HTTP: handler, Logger: log, HandshakeTimeout: c.handshake})
-	at, err := f.server.Listen(t.Context(), listeners.HTTP, netip.MustParseAddrPort("127.0.0.1:0"))
+	at, err := f.server.Listen(t.Context(), listeners.HTTP, netip.MustParseAddrPort("127.0.0.1:0"), dispatcher.Profile{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func replyTo(class dispatcher.Class) (status int, text string) {
 	case dispatcher.ResolveTimedOut:
 		return http.StatusGatewayTimeout, "the look-up was not answered in time"
 	case dispatcher.NoUplink:
-		return http.StatusBadGateway, "no uplink has an address of its family (IPv4 or IPv6)"
+		return http.StatusBadGateway, "no uplink that may be used has an address of its family (IPv4 or IPv6)"
 	case dispatcher.Refused:
 		return http.StatusBadGateway, "it refused the connection"
 	case dispatcher.NetworkUnreachable:

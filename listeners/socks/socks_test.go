@@ -61,7 +61,7 @@ func startSOCKS(t testing.TB, d Dialer) (*listeners.Server, netip.AddrPort) {
 	t.Helper()
 	h := New(d, nil)
 	s := listeners.New(listeners.Config{SOCKS: h, HTTP: h, HandshakeTimeout: 5 * time.Second})
-	at, err := s.Listen(t.Context(), listeners.SOCKS, netip.MustParseAddrPort("127.0.0.1:0"))
+	at, err := s.Listen(t.Context(), listeners.SOCKS, netip.MustParseAddrPort("127.0.0.1:0"), dispatcher.Profile{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +348,7 @@ func TestHandshakeInPiecesAndItsTimeout(t *testing.T) {
 
 	h := New(gateway(t, nil), nil)
 	s := listeners.New(listeners.Config{SOCKS: h, HTTP: h, HandshakeTimeout: 50 * time.Millisecond})
-	hasty, err := s.Listen(t.Context(), listeners.SOCKS, netip.MustParseAddrPort("127.0.0.1:0"))
+	hasty, err := s.Listen(t.Context(), listeners.SOCKS, netip.MustParseAddrPort("127.0.0.1:0"), dispatcher.Profile{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func (g *Gateway) listen(ctx context.Context) error {
 		addresses []netip.AddrPort
 	}{{listeners.SOCKS, g.config.SOCKS}, {listeners.HTTP, g.config.HTTP}} {
 		for _, address := range l.addresses {
-			at, err := g.server.Listen(ctx, l.kind, address)
+			at, err := g.server.Listen(ctx, l.kind, address, dispatcher.Profile{})
 			if err != nil {
 				return fmt.Errorf("%w; choose another address with --%s, or end what uses this one", err, l.kind)
 			}
