@@ -1,7 +1,6 @@
 package httpproxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -27,7 +26,6 @@ type client struct {
 
 	// Only of the goroutine that serves the requests.
 	exchange *exchange // the plain request under way
-	tunnel   *tunnel   // the CONNECT under way
 	hijacked bool      // the connection is not net/http's any more
 	handed   bool      // but a tunnel's, which will close it
 	early    []byte    // what the client had sent behind its request when it was hijacked
@@ -41,9 +39,8 @@ type client struct {
 	deadline time.Time     // of reads
 	held     chan struct{} // while a Read holds back an end: closed when the deadline ends it
 
-	alone bool        // a CONNECT was the last that came, with nothing before or behind it; of whoever reads
-	over  atomic.Bool // the client has ended its sending, or broken
-	cut   atomic.Bool // what it still sends is the rest of a request that has been answered
+	over atomic.Bool // the client has ended its sending, or broken
+	cut  atomic.Bool // what it still sends is the rest of a request that has been answered
 }
 
 type clientKey struct{}
@@ -133,9 +130,6 @@ func (c *client) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.alone = isLoneConnect(p[:n])
-	}
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.over.Store(true)
 		if len(p) == 1 && errors.Is(err, io.EOF) {
@@ -145,17 +139,10 @@ func (c *client) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isLoneConnect tells whether data, as it was read at once, is one CONNECT and nothing else. What it does not recognise
-// it takes for more than that.
-func isLoneConnect(data []byte) bool {
-	end := []byte("\r\n\r\n")
-	return bytes.HasPrefix(data, []byte("CONNECT ")) && bytes.Index(data, end) == len(data)-len(end)
-}
-
 // holdEnd keeps a client's FIN from net/http, which reads one byte ahead while a request is served and would end that.
 // A client that has asked its question may well say that it has no more, and wait for the answer. One that has left says
 // the same; but its system will meet what is sent to it with a reset. So it has left when nothing has been sent for a
-// while: a short one if it waits for a tunnel, for there is no question yet.
+// while.
 func (c *client) holdEnd() error {
 	c.mu.Lock()
 	if isPast(c.deadline) {
@@ -165,11 +152,7 @@ func (c *client) holdEnd() error {
 	held := make(chan struct{})
 	c.held = held
 	c.mu.Unlock()
-	patience := c.limits.ended
-	if c.alone {
-		patience = c.limits.left
-	}
-	ticker := time.NewTicker(patience)
+	ticker := time.NewTicker(c.limits.ended)
 	defer ticker.Stop()
 	for before := c.writes.Load(); ; {
 		select {

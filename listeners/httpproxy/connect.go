@@ -14,25 +14,8 @@ import (
 	"dispatch/dispatcher"
 )
 
-// tunnel is a connection to a destination that a client's becomes one with: by CONNECT, or by a protocol switch.
-type tunnel struct {
-	h       *Handler
-	client  *client
-	dst     *dispatcher.Conn // with a session of its own; nil when there is none
-	refusal *http.Response   // when there is none
-	head    []byte           // the answer that opens it
-}
-
-var errNotOpened = errors.New("the tunnel could not be opened")
-
-// tunnel serves a CONNECT.
-func (h *Handler) tunnel(c *client, w http.ResponseWriter, r *http.Request) {
-	t := &tunnel{h: h, client: c, head: fmt.Appendf(nil, "HTTP/1.%d 200 Connection established\r\n\r\n", min(1, r.ProtoMinor))}
-	c.tunnel = t
-	defer func() {
-		c.tunnel = nil
-		t.abandon()
-	}()
+// connect serves a CONNECT.
+func (h *Handler) connect(c *client, w http.ResponseWriter, r *http.Request) {
 	h.proxy.ServeHTTP(&writer{ResponseWriter: w, client: c}, r)
 	if !c.hijacked { // its connection has broken meanwhile; net/http would answer with a 200
 		h.logClose(c.Abort())
@@ -40,23 +23,26 @@ func (h *Handler) tunnel(c *client, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// abandon closes a destination that never became a tunnel's.
-func (t *tunnel) abandon() {
-	if t.dst != nil {
-		t.h.logEnd(t.client, t.dst.Abandon(dispatcher.ClientBroken, errNotOpened))
+// connected is what goproxy calls when it has taken over the connection of a client that sent a CONNECT. What net/http
+// had read of it is in early now, and nobody reads from it during the dial: Dialing sees whether the client leaves.
+func (h *Handler) connected(r *http.Request, _ net.Conn, _ *goproxy.ProxyCtx) {
+	c := clientOf(r)
+	dst, refusal := h.dial(c, r)
+	if refusal == nil {
+		h.tunnel(c, dst, fmt.Appendf(nil, "HTTP/1.%d 200 Connection established\r\n\r\n", min(1, r.ProtoMinor)))
+		return
+	}
+	var answer bytes.Buffer
+	if err := refusal.Write(&answer); err != nil {
+		h.log.Error("composing an answer failed", "error", err)
+		return
+	}
+	if _, err := c.Write(answer.Bytes()); err != nil {
+		h.logEnd(c, err)
 	}
 }
 
-// connect is what goproxy asks what to do with a CONNECT. It dials here, before goproxy takes the connection over:
-// only until then does net/http notice that a client has left, and ends the dial.
-func (h *Handler) connect(_ string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
-	t := clientOf(ctx.Req).tunnel
-	t.dst, t.refusal = h.dial(t.client, ctx.Req)
-	return &goproxy.ConnectAction{Action: goproxy.ConnectHijack, Hijack: t.opened}, ""
-}
-
-// dial connects to what a CONNECT names; otherwise it returns the page that says why not. The request's context
-// bounds the dial only: it ends when the tunnel begins.
+// dial connects to what a CONNECT names; otherwise it returns the page that says why not.
 func (h *Handler) dial(c *client, r *http.Request) (*dispatcher.Conn, *http.Response) {
 	host, port, err := authorityOf(r.URL, 0)
 	if err == nil && (r.URL.Path != "" || r.URL.RawQuery != "") {
@@ -65,8 +51,9 @@ func (h *Handler) dial(c *client, r *http.Request) (*dispatcher.Conn, *http.Resp
 	if err != nil {
 		return nil, page(r, http.StatusBadRequest, err.Error())
 	}
-	req := c.request("connect", r, host, port)
-	dst, err := h.dispatcher.Dial(r.Context(), req)
+	ctx, stop := c.Dialing(r.Context(), len(c.early) > 0)
+	dst, err := h.dispatcher.Dial(ctx, c.request("connect", r, host, port))
+	stop()
 	if err != nil {
 		return nil, failure(r, host, err)
 	}
@@ -75,28 +62,11 @@ func (h *Handler) dial(c *client, r *http.Request) (*dispatcher.Conn, *http.Resp
 
 var errAuthority = errors.New("CONNECT takes a host and a port only, such as example.com:443")
 
-// opened is called when goproxy has taken the connection over.
-func (t *tunnel) opened(_ *http.Request, _ net.Conn, _ *goproxy.ProxyCtx) {
-	if t.dst == nil {
-		var answer bytes.Buffer
-		if err := t.refusal.Write(&answer); err != nil {
-			t.h.log.Error("composing an answer failed", "error", err)
-			return
-		}
-		if _, err := t.client.Write(answer.Bytes()); err != nil {
-			t.h.logEnd(t.client, err)
-		}
-		return
-	}
-	t.start()
-}
-
-// start answers the client and begins to copy. It returns at once, so that net/http's goroutine is freed with its stack
-// and its buffers.
-func (t *tunnel) start() {
-	h, c, dst := t.h, t.client, t.dst
-	t.dst = nil // it is closed below, or by the copying
-	if _, err := c.Write(t.head); err != nil {
+// tunnel makes a client's connection, which has been taken over, one with that to a destination, be it by CONNECT or by a
+// protocol switch: it sends the client the head of its answer and begins to copy. It returns at once, so that net/http's
+// goroutine is freed with its stack and its buffers.
+func (h *Handler) tunnel(c *client, dst *dispatcher.Conn, head []byte) {
+	if _, err := c.Write(head); err != nil {
 		h.logEnd(c, dst.Abandon(dispatcher.ClientBroken, err))
 		h.logClose(c.Conn.Close())
 		return

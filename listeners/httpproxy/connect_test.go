@@ -297,7 +297,7 @@ func TestConnectClientLeavesDuringTheDial(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			asked, ended := make(chan struct{}), make(chan error, 1)
-			f := start(t, fixtureConfig{limits: limits{left: 50 * time.Millisecond}, resolver: dispatcher.ResolverFunc(
+			f := start(t, fixtureConfig{resolver: dispatcher.ResolverFunc(
 				func(ctx context.Context, _ string) ([]netip.Addr, error) {
 					close(asked)
 					<-ctx.Done()
@@ -328,9 +328,8 @@ func TestConnectHalfClosedBehindEarlyData(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const left = 20 * time.Millisecond
 			ask, found := make(chan struct{}, 1), make(chan struct{})
-			f := start(t, fixtureConfig{limits: limits{left: left}, resolver: dispatcher.ResolverFunc(
+			f := start(t, fixtureConfig{resolver: dispatcher.ResolverFunc(
 				func(ctx context.Context, _ string) ([]netip.Addr, error) {
 					ask <- struct{}{}
 					select {
@@ -344,13 +343,13 @@ func TestConnectHalfClosedBehindEarlyData(t *testing.T) {
 			client := f.client()
 			for n, part := range parts {
 				if n > 0 {
-					time.Sleep(left / 4) // so that it is read apart
+					time.Sleep(5 * time.Millisecond) // so that it is read apart
 				}
 				client.send(strings.ReplaceAll(part, "%s", o.port))
 			}
 			client.must(client.CloseWrite())
 			<-ask
-			time.Sleep(5 * left)
+			time.Sleep(1600 * time.Millisecond) // a FIN alone would have ended the dial
 			close(found)
 			if got := client.whole(); got != "HTTP/1.1 200 Connection established\r\n\r\nGET / HTTP/1.0\r\n\r\n" {
 				t.Errorf("got %q", got)

@@ -80,7 +80,6 @@ func start(t testing.TB, c fixtureConfig) *fixture {
 	// Times that no test means to reach are longer than a busy machine can take.
 	f.handler.limits = limits{
 		ended:  cmp.Or(c.limits.ended, loopback.Patience),
-		left:   cmp.Or(c.limits.left, loopback.Patience),
 		linger: cmp.Or(c.limits.linger, loopback.Patience),
 	}
 	f.handler.origins = origin.New(origin.Config{

@@ -92,6 +92,5 @@ func (x *exchange) switchProtocols(resp *http.Response) {
 	_ = resp.Header.Write(head)
 	head.WriteString("\r\n")
 	head.Write(read)
-	t := &tunnel{h: x.h, client: x.client, dst: conn, head: head.Bytes()}
-	t.start()
+	x.h.tunnel(x.client, conn, head.Bytes())
 }

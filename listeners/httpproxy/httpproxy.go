@@ -37,14 +37,12 @@ const (
 type limits struct {
 	// ended is for how long a client that has ended its sending is taken to wait for more of a response.
 	ended time.Duration
-	// left is the same for a client that waits for a tunnel and has sent nothing ahead.
-	left time.Duration
 	// linger is how long what a client still sends is read after the last response to it.
 	linger time.Duration
 }
 
 func defaultLimits() limits {
-	return limits{ended: 30 * time.Second, left: time.Second, linger: 500 * time.Millisecond}
+	return limits{ended: 30 * time.Second, linger: 500 * time.Millisecond}
 }
 
 // Config is what a Handler is made of.
@@ -125,7 +123,8 @@ func newProxy(h *Handler) *goproxy.ProxyHttpServer {
 	p.Tr = &http.Transport{DialContext: refuseDial}
 	p.Logger = proxyLog{h.log}
 	p.KeepHeader = true // what is to go of it, origin removes
-	p.OnRequest().HandleConnect(goproxy.FuncHttpsHandler(h.connect))
+	hijack := &goproxy.ConnectAction{Action: goproxy.ConnectHijack, Hijack: h.connected}
+	p.OnRequest().HandleConnectFunc(func(host string, _ *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) { return hijack, host })
 	p.OnRequest().DoFunc(func(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
 		ctx.RoundTripper = clientOf(r).exchange
 		return r, nil
@@ -174,7 +173,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.ProtoMajor != 1: // HTTP/2 without TLS gets this far with its preface, which looks like a request
 		reply(w, page(r, http.StatusHTTPVersionNotSupported, "this proxy speaks HTTP/1.1 and HTTP/1.0"))
 	case r.Method == http.MethodConnect:
-		h.tunnel(c, w, r)
+		h.connect(c, w, r)
 	case !r.URL.IsAbs():
 		h.proxy.ServeHTTP(w, r)
 	default:
