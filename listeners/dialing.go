@@ -41,12 +41,11 @@ func (s *Server) newDialing() any {
 	return d
 }
 
-// Dialing returns the context of a dial for the client: it ends with ctx, or with the cause ErrLeft when the client has
+// Dialing says that a dial for the client is under way, and that leave is to end it, with ErrLeft, when the client has
 // left. By a reset it has at once (within lookEvery); by a FIN it has after leftAfter, unless something came behind its
-// request: then it waits for an answer to that. Early says that the handler holds some of it; always true makes a FIN
-// no leaving, as with a request that is complete in itself. The caller calls stop, once, when the dial has ended.
-func (c *Conn) Dialing(ctx context.Context, early bool) (dial context.Context, stop func()) {
-	dial, leave := context.WithCancelCause(ctx)
+// request: then it waits for an answer to that. Early says that the handler holds some of it. Nobody may read from the
+// client meanwhile. The caller calls stop, once, when the dial has ended; that calls leave with nil.
+func (c *Conn) Dialing(leave context.CancelCauseFunc, early bool) (stop func()) {
 	d, _ := c.server.dialings.Get().(*dialing)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -57,7 +56,7 @@ func (c *Conn) Dialing(ctx context.Context, early bool) (dial context.Context, s
 	} else {
 		d.timer.Reset(lookEvery)
 	}
-	return dial, d.stop
+	return d.stop
 }
 
 func (d *dialing) look() {

@@ -45,7 +45,8 @@ func TestDialEndsWithItsClient(t *testing.T) {
 			if _, err := conn.ReadByte(); err != nil {
 				t.Error(err)
 			}
-			dial, stop := conn.Dialing(ctx, c.early)
+			dial, leave := context.WithCancelCause(ctx)
+			stop := conn.Dialing(leave, c.early)
 			close(dialling)
 			began := time.Now()
 			select {
@@ -88,13 +89,15 @@ func TestDialsFollowEachOther(t *testing.T) {
 	causes := make(chan error)
 	_, at := startServer(t, Config{HTTP: named("http"), SOCKS: handlerFunc(func(ctx context.Context, conn *Conn) {
 		for range 2 { // the first ends by itself
-			dial, stop := conn.Dialing(ctx, false)
+			dial, leave := context.WithCancelCause(ctx)
+			stop := conn.Dialing(leave, false)
 			select {
 			case <-dial.Done():
 			case <-time.After(lookEvery / 2):
 			}
 			stop()
-			dial, stop = conn.Dialing(ctx, true)
+			dial, leave = context.WithCancelCause(ctx)
+			stop = conn.Dialing(leave, true)
 			<-dial.Done()
 			causes <- context.Cause(dial)
 			stop()

@@ -22,7 +22,7 @@ const lingerBytes = 4 << 20
 type client struct {
 	*listeners.Conn
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 
 	// Only of the goroutine that serves the requests.
 	exchange *exchange // the plain request under way
@@ -65,11 +65,11 @@ func (h *Handler) welcome(ctx context.Context, conn *listeners.Conn) (*client, b
 		return nil, false
 	}
 	c := &client{Conn: conn, limits: h.limits}
-	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
-		c.cancel()
+		c.cancel(nil)
 		return nil, false
 	}
 	h.conns[conn] = c.cancel
@@ -84,14 +84,14 @@ func (h *Handler) forget(conn *listeners.Conn) {
 	delete(h.conns, conn)
 	h.mu.Unlock()
 	if cancel != nil {
-		cancel()
+		cancel(nil)
 	}
 	h.running.Done()
 }
 
 // handOver makes a client's connection a tunnel's: of the client nothing is kept.
 func (h *Handler) handOver(c *client) {
-	c.cancel()
+	c.cancel(nil)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.conns[c.Conn] = nil

@@ -42,7 +42,8 @@ func (h *Handler) connected(r *http.Request, _ net.Conn, _ *goproxy.ProxyCtx) {
 	}
 }
 
-// dial connects to what a CONNECT names; otherwise it returns the page that says why not.
+// dial connects to what a CONNECT names; otherwise it returns the page that says why not. With the dial the context of the
+// client's requests ends: this is the last.
 func (h *Handler) dial(c *client, r *http.Request) (*dispatcher.Conn, *http.Response) {
 	host, port, err := authorityOf(r.URL, 0)
 	if err == nil && (r.URL.Path != "" || r.URL.RawQuery != "") {
@@ -51,8 +52,8 @@ func (h *Handler) dial(c *client, r *http.Request) (*dispatcher.Conn, *http.Resp
 	if err != nil {
 		return nil, page(r, http.StatusBadRequest, err.Error())
 	}
-	ctx, stop := c.Dialing(r.Context(), len(c.early) > 0)
-	dst, err := h.dispatcher.Dial(ctx, c.request("connect", r, host, port))
+	stop := c.Dialing(c.cancel, len(c.early) > 0)
+	dst, err := h.dispatcher.Dial(r.Context(), c.request("connect", r, host, port))
 	stop()
 	if err != nil {
 		return nil, failure(r, host, err)

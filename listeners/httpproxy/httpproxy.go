@@ -71,7 +71,7 @@ type Handler struct {
 
 	mu    sync.Mutex
 	ended bool
-	conns map[*listeners.Conn]context.CancelFunc // of the clients' requests; nil for a tunnel, which has none
+	conns map[*listeners.Conn]context.CancelCauseFunc // of the clients' requests; nil for a tunnel, which has none
 }
 
 var _ listeners.Handler = (*Handler)(nil)
@@ -85,7 +85,7 @@ func New(c Config) *Handler {
 		arrivals:   make(chan *client),
 		closed:     make(chan struct{}),
 		limits:     defaultLimits(),
-		conns:      make(map[*listeners.Conn]context.CancelFunc),
+		conns:      make(map[*listeners.Conn]context.CancelCauseFunc),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -218,7 +218,7 @@ func (h *Handler) Close() error {
 	for conn, cancel := range h.conns {
 		h.logClose(conn.Abort())
 		if cancel != nil {
-			cancel() // after the reset: whoever sees it first may end the connection as if all were said
+			cancel(nil) // after the reset: whoever sees it first may end the connection as if all were said
 		}
 	}
 	h.mu.Unlock()

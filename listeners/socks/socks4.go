@@ -130,7 +130,8 @@ func (h *Handler) answer4(ctx context.Context, s *session4, q request4) (*dispat
 		req.Protocol = "socks4a"
 	}
 	req.User, req.Host, req.Port = q.user, q.host, q.port
-	ctx, stop := s.conn.Dialing(ctx, s.in.Buffered() > 0)
+	ctx, leave := context.WithCancelCause(ctx)
+	stop := s.conn.Dialing(leave, s.in.Buffered() > 0)
 	dst, err := h.dialer.Dial(ctx, req)
 	stop()
 	if err != nil {

@@ -143,7 +143,8 @@ func (s *session5) Allow(ctx context.Context, req *socks5.Request) (context.Cont
 
 // dial is the library's Dial. The address it hands over is not used: a hostile name could be read in two ways.
 func (s *session5) dial(context.Context, string, string) (net.Conn, error) {
-	ctx, stop := s.Dialing(s.ctx, s.held == nil || s.held.Buffered() > 0)
+	ctx, leave := context.WithCancelCause(s.ctx)
+	stop := s.Dialing(leave, s.held == nil || s.held.Buffered() > 0)
 	conn, err := s.handler.dialer.Dial(ctx, s.request)
 	stop()
 	if err != nil {
