@@ -83,7 +83,7 @@ func (c *Conn) Write(p []byte) (int, error) { return c.stream.Write(p) }
 // Close closes the connection and ends its tracking. Further calls do nothing.
 func (c *Conn) Close() error { return c.end(dispatcher.Stream.Close) }
 
-// end closes the connection in one of two ways.
+// end stops the tracking, closes the stream by way, Close or Reset, and has a tunnel's copying notice.
 func (c *Conn) end(way func(dispatcher.Stream) error) error {
 	if c.closed.Swap(true) {
 		return nil

@@ -13,23 +13,22 @@ import (
 var ErrLeft = errors.New("the client left")
 
 const (
-	// lookEvery is how often the client of a dial that takes its time is looked at. Most dials have ended by then.
+	// lookEvery is how often the client of a dial is looked at. Most dials have ended before the first look.
 	lookEvery = 200 * time.Millisecond
-	// leftAfter is how long the FIN of a client that has sent nothing ahead may be the end of what it says, and not of
-	// its interest in the answer.
+	// leftAfter is how long after its FIN a client that has sent nothing behind its request is taken to wait on.
 	leftAfter = time.Second
 )
 
-// dialing is a dial for a client. It is lent from a pool, with its timer and its functions, so that it costs a quick
-// dial next to nothing. A look that comes too late finds no client, or another that is looked at once too often.
+// dialing watches the client of a dial. It comes from a pool, with its timer and its stop, so that a quick dial allocates
+// nothing for it. A timer that fires after the dial's end finds no client, or a later dial's, at which it may look.
 type dialing struct {
 	pool  *sync.Pool
 	timer *time.Timer
-	stop  func()
+	stop  func() // end
 
 	mu     sync.Mutex
 	client dispatcher.Stream // nil: no dial is under way
-	early  bool              // the client has sent something behind its request
+	early  bool              // what the client sent behind its request has been read, in part
 	ended  time.Time         // when its FIN was first seen
 	leave  context.CancelCauseFunc
 }
@@ -37,7 +36,7 @@ type dialing struct {
 // newDialing makes one for the server's pool.
 func (s *Server) newDialing() any {
 	d := &dialing{pool: &s.dialings}
-	d.stop = d.over
+	d.stop = d.end
 	return d
 }
 
@@ -59,6 +58,7 @@ func (c *Conn) Dialing(leave context.CancelCauseFunc, early bool) (stop func()) 
 	return d.stop
 }
 
+// look ends the dial if its client has left, and else comes back.
 func (d *dialing) look() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -84,7 +84,8 @@ func (d *dialing) left(state dispatcher.State) bool {
 	return time.Since(d.ended) >= leftAfter
 }
 
-func (d *dialing) over() {
+// end ends the watch, and calls leave, which releases its context.
+func (d *dialing) end() {
 	d.mu.Lock()
 	d.timer.Stop()
 	d.leave(nil)

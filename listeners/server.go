@@ -23,8 +23,7 @@ const DefaultHandshakeTimeout = 10 * time.Second
 // Handler speaks one protocol to clients.
 type Handler interface {
 	// ServeConn serves one connection and owns it: it closes it, before or after it returns. The connection is
-	// marked busy; ctx ends when the server is closed by force, and is not to outlive the connection. A panic is
-	// logged and closes the connection.
+	// marked busy. ctx ends when the server is closed by force. A panic is logged and closes the connection.
 	ServeConn(ctx context.Context, conn *Conn)
 }
 

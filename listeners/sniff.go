@@ -55,7 +55,7 @@ func protocolOf(first byte) (kind Kind, problem string) {
 	return "", "it is neither SOCKS nor HTTP"
 }
 
-// maxStrangers bounds the memory of clients that were told about.
+// maxStrangers bounds the memory of clients that were reported.
 const maxStrangers = 1024
 
 // strangers remembers which clients have been reported to speak another protocol than a listener is for.
@@ -69,7 +69,8 @@ type stranger struct {
 	listener string
 }
 
-// first tells whether it has not been asked about this client yet, or has forgotten it.
+// first tells whether a client is to be reported for a listener, and takes it as reported. When there are too many it
+// forgets all.
 func (s *strangers) first(client netip.Addr, listener string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

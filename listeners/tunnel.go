@@ -24,7 +24,7 @@ func (c *Conn) Tunnel(dst *dispatcher.Conn, early []byte, done func(error)) {
 	})
 }
 
-// open makes both ready for copying. After an error dst is closed.
+// open sends dst what the client said ahead, and returns the client's stream. After an error dst is closed.
 func (c *Conn) open(dst *dispatcher.Conn, early []byte) (dispatcher.Stream, error) {
 	if err := c.SetDeadline(time.Time{}); err != nil {
 		return nil, dst.Abandon(dispatcher.ClientBroken, err)

@@ -21,9 +21,9 @@ type Dialer interface {
 
 // Handler serves SOCKS clients.
 type Handler struct {
-	dialer    Dialer
-	log       *slog.Logger
-	sessions4 sync.Pool // of *session4
+	dialer   Dialer
+	log      *slog.Logger
+	clients4 sync.Pool // of *client4
 }
 
 // New makes a Handler; a nil logger discards.
@@ -32,7 +32,7 @@ func New(dialer Dialer, log *slog.Logger) *Handler {
 		log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{dialer: dialer, log: log}
-	h.sessions4.New = func() any { return &session4{in: bufio.NewReaderSize(nil, requestBuffer4)} }
+	h.clients4.New = func() any { return &client4{in: bufio.NewReaderSize(nil, requestBuffer4)} }
 	return h
 }
 

@@ -27,8 +27,8 @@ const (
 
 var errFieldTooLong = errors.New("a field of the request is too long")
 
-// session4 is one client, with what it is read from and answered with.
-type session4 struct {
+// client4 is one client, with what it is read from and answered with.
+type client4 struct {
 	conn    *listeners.Conn
 	in      *bufio.Reader
 	message [8]byte
@@ -90,70 +90,70 @@ func readField4(r *bufio.Reader) (string, error) {
 
 // serve4 reports whether the copying has begun.
 func (h *Handler) serve4(ctx context.Context, conn *listeners.Conn) bool {
-	s, _ := h.sessions4.Get().(*session4)
-	s.conn = conn
-	s.in.Reset(conn)
+	c, _ := h.clients4.Get().(*client4)
+	c.conn = conn
+	c.in.Reset(conn)
 	defer func() {
-		s.conn = nil
-		s.in.Reset(nil)
-		h.sessions4.Put(s)
+		c.conn = nil
+		c.in.Reset(nil)
+		h.clients4.Put(c)
 	}()
-	q, err := readRequest4(s.in)
+	q, err := readRequest4(c.in)
 	if err != nil {
 		if errors.Is(err, errFieldTooLong) {
-			err = errors.Join(err, s.reply(rejected4, nil))
+			err = errors.Join(err, c.reply(rejected4, nil))
 		}
 		h.logEnd(conn, err)
 		return false
 	}
-	dst, err := h.answer4(ctx, s, q)
+	dst, err := h.dial4(ctx, c, q)
 	if err != nil {
 		h.logEnd(conn, err)
 		return false
 	}
-	// Peeking at what is buffered cannot fail.
-	early, _ := s.in.Peek(s.in.Buffered())
+	// What is left in the buffer came behind the request. Peeking at it cannot fail.
+	early, _ := c.in.Peek(c.in.Buffered())
 	h.tunnel(conn, dst, early)
 	return true
 }
 
-// answer4 connects to the destination and tells the client.
-func (h *Handler) answer4(ctx context.Context, s *session4, q request4) (*dispatcher.Conn, error) {
+// dial4 connects to the destination and tells the client how that ended.
+func (h *Handler) dial4(ctx context.Context, c *client4, q request4) (*dispatcher.Conn, error) {
 	if q.command != connect4 {
-		return nil, errors.Join(fmt.Errorf("command %d is not supported", q.command), s.reply(rejected4, nil))
+		return nil, errors.Join(fmt.Errorf("command %d is not supported", q.command), c.reply(rejected4, nil))
 	}
-	if err := s.conn.SetDeadline(time.Time{}); err != nil {
+	if err := c.conn.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
-	req := s.conn.Request("socks4")
+	req := c.conn.Request("socks4")
 	if q.named {
 		req.Protocol = "socks4a"
 	}
 	req.User, req.Host, req.Port = q.user, q.host, q.port
 	ctx, leave := context.WithCancelCause(ctx)
-	stop := s.conn.Dialing(leave, s.in.Buffered() > 0)
+	stop := c.conn.Dialing(leave, c.in.Buffered() > 0)
 	dst, err := h.dialer.Dial(ctx, req)
 	stop()
 	if err != nil {
-		return nil, errors.Join(err, s.reply(rejected4, nil))
+		return nil, errors.Join(err, c.reply(rejected4, nil))
 	}
-	if err := s.reply(granted4, dst.LocalAddr()); err != nil {
+	if err := c.reply(granted4, dst.LocalAddr()); err != nil {
 		return nil, dst.Abandon(dispatcher.ClientBroken, err)
 	}
 	return dst, nil
 }
 
 // reply answers with a code and the address the destination sees, where that is IPv4.
-func (s *session4) reply(code byte, local net.Addr) error {
-	s.message = [8]byte{1: code}
+func (c *client4) reply(code byte, local net.Addr) error {
+	c.message = [8]byte{1: code}
 	if tcp, ok := local.(*net.TCPAddr); ok {
 		if a := tcp.AddrPort(); a.Addr().Unmap().Is4() {
-			binary.BigEndian.PutUint16(s.message[2:4], a.Port())
+			binary.BigEndian.PutUint16(c.message[2:4], a.Port())
 			four := a.Addr().Unmap().As4()
-			copy(s.message[4:8], four[:])
+			copy(c.message[4:8], four[:])
 		}
 	}
-	if _, err := s.conn.Write(s.message[:]); err != nil {
+	if _, err := c.conn.Write(c.message[:]); err != nil {
 		return fmt.Errorf("send the reply: %w", err)
 	}
 	return nil

@@ -56,14 +56,14 @@ func replyOf(class dispatcher.Class) byte {
 // serve5 lets the library do the handshake, with this connection's callbacks, and has the relay copy instead of it. It
 // reports whether the copying has begun.
 func (h *Handler) serve5(ctx context.Context, conn *listeners.Conn) bool {
-	s := &session5{Conn: conn, handler: h, ctx: ctx, version: true}
-	server, err := socks5.New(&socks5.Config{AuthMethods: methods5, Resolver: s, Rules: s, Dial: s.dial, Logger: silent})
+	c := &client5{Conn: conn, handler: h, ctx: ctx, version: true}
+	server, err := socks5.New(&socks5.Config{AuthMethods: methods5, Resolver: c, Rules: c, Dial: c.dial, Logger: silent})
 	if err != nil {
 		h.log.Error("setting up a SOCKS5 handshake failed", "error", err)
 		return false
 	}
-	err = server.ServeConn(s)
-	if dst := s.dst.Conn; dst != nil && s.copying.Load() {
+	err = server.ServeConn(c)
+	if dst := c.dst.Conn; dst != nil && c.copying.Load() {
 		if err == nil {
 			h.tunnel(conn, dst, nil)
 			return true
@@ -78,15 +78,15 @@ func (h *Handler) serve5(ctx context.Context, conn *listeners.Conn) bool {
 	return false
 }
 
-// session5 is one client in the library's eyes: its connection, resolver, rules and dialer. It keeps the library from
+// client5 is one client in the library's eyes: its connection, resolver, rules and dialer. It keeps the library from
 // copying: both directions' io.Copy end at once, and the caller of ServeConn copies with the relay instead.
-type session5 struct {
+type client5 struct {
 	*listeners.Conn
 	handler *Handler
 	ctx     context.Context
-	version bool          // the version byte, which sniffing the protocol has taken, is still to be read by the library
+	version bool          // the library has still to read the version byte, which serve has taken
 	reply   byte          // what a failure is answered with instead of the library's guess
-	held    *bufio.Reader // the library's: what it holds once the request is read came behind it
+	in      *bufio.Reader // the library's: when it has read the request, what is left in it came behind that
 	dst     destination5
 	copying atomic.Bool // the success was sent: the library has begun to copy
 	request dispatcher.Request
@@ -105,12 +105,12 @@ var methods5 = []socks5.Authenticator{noting{socks5.NoAuthAuthenticator{}}, noti
 // silent is the library's log: ServeConn returns the same errors.
 var silent = log.New(io.Discard, "", 0)
 
-// noting is an authenticator that notes what the library reads the client's words from.
+// noting is an authenticator that notes the library's reader in the client5: only authenticators are shown it.
 type noting struct{ socks5.Authenticator }
 
 func (n noting) Authenticate(r io.Reader, w io.Writer) (*socks5.AuthContext, error) {
-	if s, ok := w.(*session5); ok {
-		s.held, _ = r.(*bufio.Reader)
+	if c, ok := w.(*client5); ok {
+		c.in, _ = r.(*bufio.Reader)
 	}
 	return n.Authenticator.Authenticate(r, w)
 }
@@ -121,38 +121,38 @@ type anyone struct{}
 func (anyone) Valid(_, _ string) bool { return true }
 
 // Resolve leaves names alone: resolving is the dispatcher's.
-func (s *session5) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
+func (c *client5) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
 	return ctx, nil, nil
 }
 
 // Allow is called when the request has been read: the handshake is over.
-func (s *session5) Allow(ctx context.Context, req *socks5.Request) (context.Context, bool) {
-	if err := s.SetDeadline(time.Time{}); err != nil {
-		s.handler.log.Debug("clearing a client's deadline failed", "client", s.Client().String(), "error", err)
+func (c *client5) Allow(ctx context.Context, req *socks5.Request) (context.Context, bool) {
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		c.handler.log.Debug("clearing a client's deadline failed", "client", c.Client().String(), "error", err)
 	}
-	s.request = s.Request("socks5")
-	s.request.Port = uint16(req.DestAddr.Port)
-	if s.request.Host = unbracket(req.DestAddr.FQDN); s.request.Host == "" && req.DestAddr.IP != nil {
-		s.request.Host = req.DestAddr.IP.String()
+	c.request = c.Request("socks5")
+	c.request.Port = uint16(req.DestAddr.Port)
+	if c.request.Host = unbracket(req.DestAddr.FQDN); c.request.Host == "" && req.DestAddr.IP != nil {
+		c.request.Host = req.DestAddr.IP.String()
 	}
 	if req.AuthContext != nil {
-		s.request.User = req.AuthContext.Payload["Username"]
+		c.request.User = req.AuthContext.Payload["Username"]
 	}
 	return ctx, true
 }
 
 // dial is the library's Dial. The address it hands over is not used: a hostile name could be read in two ways.
-func (s *session5) dial(context.Context, string, string) (net.Conn, error) {
-	ctx, leave := context.WithCancelCause(s.ctx)
-	stop := s.Dialing(leave, s.held == nil || s.held.Buffered() > 0)
-	conn, err := s.handler.dialer.Dial(ctx, s.request)
+func (c *client5) dial(context.Context, string, string) (net.Conn, error) {
+	ctx, leave := context.WithCancelCause(c.ctx)
+	stop := c.Dialing(leave, c.in == nil || c.in.Buffered() > 0)
+	conn, err := c.handler.dialer.Dial(ctx, c.request)
 	stop()
 	if err != nil {
-		s.reply = replyOf(dispatcher.ClassOf(err))
-		return nil, fmt.Errorf("dial %s: %w", s.request.Host, err)
+		c.reply = replyOf(dispatcher.ClassOf(err))
+		return nil, fmt.Errorf("dial %s: %w", c.request.Host, err)
 	}
-	s.dst = destination5{Conn: conn, copying: &s.copying}
-	return &s.dst, nil
+	c.dst = destination5{Conn: conn, copying: &c.copying}
+	return &c.dst, nil
 }
 
 func unbracket(host string) string {
@@ -163,36 +163,36 @@ func unbracket(host string) string {
 }
 
 // Read gives the library the version byte again.
-func (s *session5) Read(p []byte) (int, error) {
-	if s.version && len(p) > 0 {
-		s.version = false
+func (c *client5) Read(p []byte) (int, error) {
+	if c.version && len(p) > 0 {
+		c.version = false
 		p[0] = version5
 		return 1, nil
 	}
-	return s.Conn.Read(p)
+	return c.Conn.Read(p)
 }
 
 // Write puts the right code into a failure's reply: the library guesses it from the error's text, and knows neither
 // 01 nor 06.
-func (s *session5) Write(p []byte) (int, error) {
-	if s.reply != succeeded && len(p) >= shortestReplyMessage && p[offsetOfReply] != succeeded {
+func (c *client5) Write(p []byte) (int, error) {
+	if c.reply != succeeded && len(p) >= shortestReplyMessage && p[offsetOfReply] != succeeded {
 		p = bytes.Clone(p)
-		p[offsetOfReply] = s.reply
+		p[offsetOfReply] = c.reply
 	}
-	return s.Conn.Write(p)
+	return c.Conn.Write(p)
 }
 
 // WriteTo is what the library's copy from the client calls, once its buffer is empty.
-func (s *session5) WriteTo(io.Writer) (int64, error) {
-	s.copying.Store(true)
+func (c *client5) WriteTo(io.Writer) (int64, error) {
+	c.copying.Store(true)
 	return 0, nil
 }
 
 // CloseWrite does nothing: the library calls it when its copy has ended, which is before ours begins.
-func (s *session5) CloseWrite() error { return nil }
+func (c *client5) CloseWrite() error { return nil }
 
 // Close does nothing: the handler closes the connection, or the copying does.
-func (s *session5) Close() error { return nil }
+func (c *client5) Close() error { return nil }
 
 // LocalAddr is a *net.TCPAddr, which the library insists on, also where the stream has none.
 func (d *destination5) LocalAddr() net.Addr {
