@@ -39,7 +39,7 @@ func (c *Conn) destination() netip.AddrPort { return netip.AddrPortFrom(c.addr, 
 func (c *Conn) Serve(s *Session) {
 	s.carriedBy(c)
 	c.serving.Store(s)
-	c.resetIfLate(s.d.told.Load())
+	c.resetIfLate(s.d.latest.Load())
 }
 
 // Relay begins to copy between the client and the destination and returns. When both directions have ended it closes

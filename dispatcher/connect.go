@@ -16,7 +16,7 @@ import (
 // is not tried through another line. When no pair is left, lines that the fleet has got since join. The session takes down
 // the attempts; it may be nil. The route is used up: it serves one call. Errors are *Error.
 func (d *Dispatcher) Connect(ctx context.Context, route *Route, s *Session) (*Conn, error) {
-	r := &race{d: d, request: route.request, generation: route.generation, pairs: pairs{lanes: route.lanes}, session: s, news: newsOf(d.told.Load()), began: time.Now()}
+	r := &race{d: d, request: route.request, generation: route.generation, pairs: pairs{lanes: route.lanes}, session: s, news: newsOf(d.latest.Load()), began: time.Now()}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	defer r.cancel(nil)
 	r.run()

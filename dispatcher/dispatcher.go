@@ -55,7 +55,7 @@ type Dispatcher struct {
 	ledger   ledger
 	warnings warnings
 	setbacks setbacks
-	told     atomic.Pointer[uplink.View] // what ResetStranded was last called with; nil before
+	latest   atomic.Pointer[uplink.View] // what ResetStranded was last called with; nil before
 	relays   *relay.Engine
 }
 

@@ -16,7 +16,7 @@ func (c *Conn) Stranded(now *uplink.View) bool {
 // ResetStranded resets the sessions whose connections are Stranded, so that their applications connect anew at once: the
 // kernel would leave them to wait for many minutes. It returns how many there were.
 func (d *Dispatcher) ResetStranded(now *uplink.View) int {
-	d.told.Store(now) // before the look at the sessions, for Serve looks in the other order
+	d.latest.Store(now) // before the look at the sessions, for Serve looks in the other order
 	return d.reset(func(c *Conn) bool { return c.Stranded(now) })
 }
 
@@ -28,11 +28,11 @@ func (d *Dispatcher) ResetLine(u *uplink.Uplink) int {
 
 // resetIfLate resets a connection that was not its session's yet when ResetStranded or ResetLine looked for those that they
 // concern.
-func (c *Conn) resetIfLate(told *uplink.View) {
+func (c *Conn) resetIfLate(latest *uplink.View) {
 	over := c.uplink != nil && c.uplink.Ended()
-	if news := newsOf(told); news != c.news {
+	if news := newsOf(latest); news != c.news {
 		c.news = news
-		over = over || c.Stranded(told)
+		over = over || c.Stranded(latest)
 	}
 	if over {
 		_ = c.Reset() // whoever uses it is told
@@ -41,11 +41,11 @@ func (c *Conn) resetIfLate(told *uplink.View) {
 
 // newsOf numbers the views that ResetStranded was called with; 0: with none yet. A number is smaller than a pointer, and
 // there is one in each connection.
-func newsOf(told *uplink.View) uint32 {
-	if told == nil {
+func newsOf(latest *uplink.View) uint32 {
+	if latest == nil {
 		return 0
 	}
-	return uint32(told.Generation)
+	return uint32(latest.Generation)
 }
 
 // ResetAll resets all sessions' connections, so that nothing waits for their destinations any more.

@@ -18,7 +18,7 @@ type unplugging struct {
 func (*unplugging) Doubted(*uplink.Uplink, uplink.Family) {}
 
 func (u *unplugging) Attempted(o uplink.Outcome) {
-	if o.Err != nil || u.d.told.Load() != nil {
+	if o.Err != nil || u.d.latest.Load() != nil {
 		return
 	}
 	u.lab.Unplug(0)
