@@ -99,7 +99,8 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 45 * time.Second, Interv
 // the profile, named after the kind and the bound address if it has no name. On an error nothing is bound by this call;
 // those bound before are released by Close.
 func (s *Server) Listen(ctx context.Context, kind Kind, address netip.AddrPort, profile dispatcher.Profile) (netip.AddrPort, error) {
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	var lc net.ListenConfig
+	keepClientsAlive(&lc)
 	// Clients are on this machine or its LAN: several paths to them gain nothing and cost on every segment.
 	lc.SetMultipathTCP(false)
 	network := "tcp4"
