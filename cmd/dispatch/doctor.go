@@ -121,7 +121,11 @@ func (c *doctorCommand) change(to terminal, specs []uplink.Spec) (err error) {
 		fmt.Fprintf(to.err, "no route for %s: %s%s\n", m.Uplink, family, m.Problem)
 	}
 	if len(change.Commands) == 0 {
-		fmt.Fprintln(to.err, "nothing has to be changed")
+		nothing := "nothing has to be changed"
+		if len(change.Missing) > 0 {
+			nothing = "nothing else has to be changed"
+		}
+		fmt.Fprintln(to.err, nothing)
 		return nil
 	}
 	fmt.Fprintf(to.err, "%s:\n", what)

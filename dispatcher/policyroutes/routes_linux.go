@@ -110,7 +110,7 @@ func plan(specs []uplink.Spec, o owner, known memory, doomed func([]policy) (fun
 			by, ok := k.findRouter(interfaces, i, source)
 			if by, ok = known.recall(i.Index, source, by, ok); !ok {
 				c.Missing = append(c.Missing, Missing{
-					Uplink: s.String(), Family: machine.FamilyOf(source), Problem: "its router is not known; 'dispatch doctor' says what to do",
+					Uplink: s.String(), Family: machine.FamilyOf(source), Problem: "its router is not known; 'dispatch doctor " + s.String() + "' says what to do",
 				})
 				continue
 			}

@@ -12,8 +12,8 @@ type Candidate struct {
 
 // Automatic makes the choice that is made when the user named no uplink: every interface that is up, is not
 // loopback, has a usable address and a default route of that address's family. Where no interface has a default
-// route, the usable address is enough. Tunnels and virtual interfaces are left out as long as that leaves a line: what
-// goes by them leaves the machine by another line in the end.
+// route, the usable address is enough. Tunnels are left out beside anything else, and virtual interfaces beside lines of
+// their own: what goes by them leaves the machine by another line in the end.
 func Automatic(ifaces []machine.Interface) []Candidate {
 	candidates := make([]Candidate, len(ifaces))
 	anyRouted := false
@@ -24,33 +24,38 @@ func Automatic(ifaces []machine.Interface) []Candidate {
 			anyRouted = true
 		}
 	}
-	own := false // there is a line of its own
+	best := machine.KindTunnel // of the ways out that there are
 	for n := range candidates {
 		c := &candidates[n]
 		if c.Reason == "" && anyRouted && !routed(c.Interface) {
 			c.Reason = "no default route"
 		}
-		own = own || c.Reason == "" && carried(c.Interface) == ""
+		if c.Reason == "" && carried(c.Interface.Kind) < carried(best) {
+			best = c.Interface.Kind
+		}
 	}
 	for n := range candidates {
 		c := &candidates[n]
-		if what := carried(c.Interface); own && c.Reason == "" && what != "" {
-			c.Reason = what + " beside other lines; name it to use it"
+		if kind := c.Interface.Kind; c.Reason == "" && carried(kind) > carried(best) {
+			c.Reason = carriedAs[kind] + " beside other lines; name it to use it"
 		}
 		c.Use = c.Reason == ""
 	}
 	return candidates
 }
 
-// carried says what an interface is whose packets leave the machine by another one, empty for a line of its own.
-func carried(i *machine.Interface) string {
-	switch i.Kind {
-	case machine.KindTunnel:
-		return "a tunnel"
+// carriedAs names the kinds of interfaces whose packets leave the machine by another one.
+var carriedAs = map[machine.Kind]string{machine.KindVirtual: "a virtual interface", machine.KindTunnel: "a tunnel"}
+
+// carried ranks the kinds: a tunnel may be carried by a virtual interface, as in a container, not the other way round.
+func carried(k machine.Kind) int {
+	switch k {
 	case machine.KindVirtual:
-		return "a virtual interface"
+		return 1
+	case machine.KindTunnel:
+		return 2
 	}
-	return ""
+	return 0
 }
 
 // routed tells whether the interface has a default route of a family it has a source address of.

@@ -104,7 +104,7 @@ func TestAutomaticLeavesOutTunnelsBesideLines(t *testing.T) {
 		{"all have a route", routed, routed, routed, routed, map[string]string{"eth0": "", "tun0": tunnel, "br0": virtual, "ppp0": ""}},
 		{"PPP alone is a line", nil, routed, nil, routed, map[string]string{"eth0": "no default route", "tun0": tunnel, "br0": "no default route", "ppp0": ""}},
 		{"the VPN has taken the route away", nil, routed, nil, nil, map[string]string{"eth0": "no default route", "tun0": "", "br0": "no default route", "ppp0": "no default route"}},
-		{"a bridge beside a VPN", nil, routed, routed, nil, map[string]string{"eth0": "no default route", "tun0": "", "br0": "", "ppp0": "no default route"}},
+		{"a bridge beside a VPN", nil, routed, routed, nil, map[string]string{"eth0": "no default route", "tun0": tunnel, "br0": "", "ppp0": "no default route"}},
 		{"none has", nil, nil, nil, nil, map[string]string{"eth0": "", "tun0": tunnel, "br0": virtual, "ppp0": ""}},
 	} {
 		for _, choice := range Automatic([]machine.Interface{
