@@ -204,7 +204,7 @@ func (c *modelClient) request(s *modelSession) error {
 		resetConn(conn)
 	}
 	sending.Wait()
-	if err != nil || !kept || !s.client.finished.Load() {
+	if err != nil || !kept || !s.client.finished.Load() || s.client.broke.Load() {
 		conn.Close()
 		c.web = nil
 	}

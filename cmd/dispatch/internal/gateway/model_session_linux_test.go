@@ -160,6 +160,7 @@ type modelEnd struct {
 	received atomic.Int64
 	whole    atomic.Bool // it was told that these were all
 	killed   atomic.Bool // by the test
+	broke    atomic.Bool // it has ended its connection as its part says, be it behind all that it had to say
 	wrong    atomic.Pointer[string]
 
 	rawIn, rawOut int64 // HTTP, an origin's: with heads and framing
@@ -178,6 +179,7 @@ func (e *modelEnd) cutNow() bool {
 
 // breakOff ends the connection as the part says; fin is whether a FIN says there that all was sent.
 func (e *modelEnd) breakOff(c *net.TCPConn, fin bool) {
+	e.broke.Store(true)
 	if e.part.ending == endWithReset {
 		resetConn(c)
 		return
