@@ -11,6 +11,7 @@ import (
 
 	"dispatch/dispatcher/doctor"
 	"dispatch/testdata/netlab"
+	"dispatch/testdata/routing"
 )
 
 func of(l doctor.Line, c doctor.Check) []doctor.Finding {
@@ -23,7 +24,7 @@ func TestTargetsAndTheWayToThem(t *testing.T) {
 	web := lab.EchoPeerHTTP(t, netip.AddrPortFrom(lab.Server6, 0))
 	web4 := lab.EchoPeerHTTP(t, netip.AddrPortFrom(lab.Server4, 0))
 	target := doctor.Target{Host: server.Addr().String(), Port: server.Port()}
-	report := examine(t, doctor.Options{Targets: []doctor.Target{target}, EchoURL: "http://" + web.String() + "/ip"}, "wan1", "wan2", "wan3")
+	report := routing.Examine(t, doctor.Options{Targets: []doctor.Target{target}, EchoURL: "http://" + web.String() + "/ip"}, "wan1", "wan2", "wan3")
 	for n, source := range []string{"198.51.100.2", "203.0.113.2", "100.64.2.2"} {
 		l := report.Lines[n]
 		found := of(l, doctor.CheckTarget)
@@ -59,7 +60,7 @@ func TestTargetsAndTheWayToThem(t *testing.T) {
 	// A target that is not there, and an address that two lines share.
 	lab.SilenceAll(1, true)
 	gone := doctor.Target{Host: lab.Server4.String(), Port: 1}
-	report = examine(t, doctor.Options{
+	report = routing.Examine(t, doctor.Options{
 		Targets: []doctor.Target{gone, target}, EchoURL: "http://" + web4.String(), Timeout: 300 * time.Millisecond, RouterTimeout: -1,
 	}, "wan1", "wan2")
 	for n, words := range [][]string{{"refused", "connected"}, {"timeout", "timeout"}} {
@@ -77,7 +78,7 @@ func TestTargetsAndTheWayToThem(t *testing.T) {
 func TestLinesThatWereNotChosen(t *testing.T) {
 	netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true}}})
 	secondLine(t, 2)
-	run(t, "sysctl -qw net/ipv4/conf/all/arp_ignore=1")
+	routing.Run(t, "sysctl -qw net/ipv4/conf/all/arp_ignore=1")
 	report, err := doctor.Examine(t.Context(), nil, doctor.Options{RouterTimeout: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -103,13 +104,13 @@ func TestLinesThatWereNotChosen(t *testing.T) {
 func TestLineThatHasLostIPv4(t *testing.T) {
 	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{}, {}}})
 	lab.DelAddr(1, lab.Uplink(1).IPv4.Addr())
-	report := examine(t, doctor.Options{RouterTimeout: -1}, "wan1", "wan2")
+	report := routing.Examine(t, doctor.Options{RouterTimeout: -1}, "wan1", "wan2")
 	if got := notPassed(report.Lines[1]); !report.Usable || len(notPassed(report.Lines[0])) > 0 || strings.Join(got, " ") != "source/ipv4/warn" {
 		t.Errorf("usable: %v, found %v and %v", report.Usable, notPassed(report.Lines[0]), got)
 	}
 	// Where no line has any, that is how this network is.
 	lab.DelAddr(0, lab.Uplink(0).IPv4.Addr())
-	if got := notPassed(examine(t, doctor.Options{RouterTimeout: -1}, "wan1", "wan2").Lines[1]); len(got) > 0 {
+	if got := notPassed(routing.Examine(t, doctor.Options{RouterTimeout: -1}, "wan1", "wan2").Lines[1]); len(got) > 0 {
 		t.Errorf("found %v on IPv6 alone", got)
 	}
 }
@@ -119,7 +120,7 @@ func TestDefaultRoutesOfDifferentMetrics(t *testing.T) {
 	none := netlab.Uplink{NoIPv6: true, NoDefault4: true}
 	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{none, none, {NoIPv6: true, Metric: 1001}}})
 	server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
-	report := examine(t, doctor.Options{RouterTimeout: -1}, "wan1", "wan2", "wan3")
+	report := routing.Examine(t, doctor.Options{RouterTimeout: -1}, "wan1", "wan2", "wan3")
 	for n := range 2 {
 		routes := of(report.Lines[n], doctor.CheckRoute)
 		if len(routes) != 1 || routes[0].Status != doctor.Fail {
@@ -127,7 +128,7 @@ func TestDefaultRoutesOfDifferentMetrics(t *testing.T) {
 		}
 		_, command, _ := strings.Cut(routes[0].Text, "set its router with '")
 		command, _, _ = strings.Cut(command, "'")
-		run(t, strings.Replace(command, "ROUTER", lab.Uplink(n).Gateway4.String(), 1))
+		routing.Run(t, strings.Replace(command, "ROUTER", lab.Uplink(n).Gateway4.String(), 1))
 		reaches(t, lab.Uplink(n).Name, server, lab.Uplink(n).IPv4.Addr().String())
 	}
 }
@@ -139,7 +140,7 @@ func TestRouterThatHasJustDied(t *testing.T) {
 	reaches(t, "wan1", server, "198.51.100.2")
 	for silent, want := range map[bool]string{false: "the router 198.51.100.1 answers", true: "the router 198.51.100.1 has answered within the last minute"} {
 		lab.SilenceAll(0, silent)
-		report, err := doctor.Examine(t.Context(), specs(t, "wan1"), doctor.Options{})
+		report, err := doctor.Examine(t.Context(), routing.Specs(t, "wan1"), doctor.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +155,7 @@ func TestRouterThatHasJustDied(t *testing.T) {
 func TestQuickIsQuickAndAsksNobody(t *testing.T) {
 	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{}, {NoDefault4: true}, {RPFilter: 1}, {}}})
 	lab.SilenceAll(3, true)
-	names := specs(t, "wan1", "wan2", "wan3", "wan4", "nothing0")
+	names := routing.Specs(t, "wan1", "wan2", "wan3", "wan4", "nothing0")
 	var times []time.Duration
 	for range 5 {
 		begun := time.Now()
@@ -198,7 +199,7 @@ func TestEchoIsNotRedirected(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	report := examine(t, doctor.Options{EchoURL: "http://" + listener.Addr().String()}, "wan1")
+	report := routing.Examine(t, doctor.Options{EchoURL: "http://" + listener.Addr().String()}, "wan1")
 	found := of(report.Lines[0], doctor.CheckPeer)
 	if len(found) != 1 || found[0].Status != doctor.Fail || !strings.Contains(found[0].Text, "http://192.0.2.1/login") {
 		t.Errorf("%+v", found)
@@ -210,10 +211,10 @@ func TestRulesInTheWayAreNamed(t *testing.T) {
 	netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4, only4}})
 	rules := []string{"pref 400 from 203.0.113.0/24 prohibit", "pref 401 to 10.0.0.0/8 lookup 77", "pref 402 fwmark 7 lookup 78", "pref 403 oif wan1 lookup 79"}
 	for _, r := range rules {
-		run(t, "ip rule add "+r)
-		t.Cleanup(func() { run(t, "ip rule del "+r) })
+		routing.Run(t, "ip rule add "+r)
+		t.Cleanup(func() { routing.Run(t, "ip rule del "+r) })
 	}
-	found := of(examine(t, doctor.Options{RouterTimeout: -1}, "wan2").Lines[0], doctor.CheckRules)
+	found := of(routing.Examine(t, doctor.Options{RouterTimeout: -1}, "wan2").Lines[0], doctor.CheckRules)
 	if len(found) != 1 || found[0].Status != doctor.Fail || len(found[0].Commands) > 0 {
 		t.Fatalf("%+v", found)
 	}

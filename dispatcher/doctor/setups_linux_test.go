@@ -1,7 +1,6 @@
 package doctor_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,9 +16,8 @@ import (
 
 	"dispatch/dispatcher/doctor"
 	"dispatch/dispatcher/machine"
-	"dispatch/dispatcher/policyroutes"
-	"dispatch/dispatcher/uplink"
 	"dispatch/testdata/netlab"
+	"dispatch/testdata/routing"
 )
 
 // only4 and only6 are lines of one family.
@@ -46,14 +44,18 @@ func TestBrokenSetups(t *testing.T) {
 		{
 			name:    "no default route",
 			uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true}},
-			breaks:  func(t *testing.T, _ *netlab.Lab) { run(t, "ip route add default via 203.0.113.1 dev wan2 table 77") },
+			breaks: func(t *testing.T, _ *netlab.Lab) {
+				routing.Run(t, "ip route add default via 203.0.113.1 dev wan2 table 77")
+			},
 			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"default_route/ipv4/fail"}, source: "203.0.113.2",
 		},
 		{
 			name:    "no default route and rp_filter",
 			uplinks: []netlab.Uplink{only4, {NoIPv6: true, NoDefault4: true, RPFilter: 1}},
-			breaks:  func(t *testing.T, _ *netlab.Lab) { run(t, "ip route add default via 203.0.113.1 dev wan2 table 77") },
+			breaks: func(t *testing.T, _ *netlab.Lab) {
+				routing.Run(t, "ip route add default via 203.0.113.1 dev wan2 table 77")
+			},
 			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"default_route/ipv4/fail"}, source: "203.0.113.2",
 		},
@@ -86,7 +88,7 @@ func TestBrokenSetups(t *testing.T) {
 		{
 			name:    "link down",
 			uplinks: []netlab.Uplink{only4, only4},
-			breaks:  func(t *testing.T, _ *netlab.Lab) { run(t, "ip link set wan2 down") },
+			breaks:  func(t *testing.T, _ *netlab.Lab) { routing.Run(t, "ip link set wan2 down") },
 			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"interface//fail"}, source: "203.0.113.2",
 			then: "ip route add default via 203.0.113.1 dev wan2 metric 200",
@@ -102,7 +104,7 @@ func TestBrokenSetups(t *testing.T) {
 			name:    "router that is not there",
 			uplinks: []netlab.Uplink{only4, only4},
 			breaks: func(t *testing.T, _ *netlab.Lab) {
-				run(t, "ip route replace default via 203.0.113.9 dev wan2 metric 200")
+				routing.Run(t, "ip route replace default via 203.0.113.9 dev wan2 metric 200")
 				askQuickly(t, "wan2")
 			},
 			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
@@ -123,8 +125,8 @@ func TestBrokenSetups(t *testing.T) {
 			uplinks: []netlab.Uplink{only4},
 			breaks: func(t *testing.T, lab *netlab.Lab) {
 				secondLine(t, 2)
-				run(t, "ip route add default via 198.51.100.1 dev lan2 metric 300")
-				if _, err := dial("lan2", netip.MustParseAddrPort("198.51.100.1:9"), time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+				routing.Run(t, "ip route add default via 198.51.100.1 dev lan2 metric 300")
+				if _, err := routing.Dial("lan2", netip.MustParseAddrPort("198.51.100.1:9"), time.Second); !errors.Is(err, unix.ECONNREFUSED) {
 					t.Fatalf("lan2 does not know its router: %v", err)
 				}
 				confuse(t, lab)
@@ -144,7 +146,7 @@ func TestBrokenSetups(t *testing.T) {
 			uplinks: []netlab.Uplink{only4},
 			breaks: func(t *testing.T, lab *netlab.Lab) {
 				startVPN(t, "0.0.0.0/0")
-				run(t, "ip route add 198.18.0.99/32 via 198.51.100.1 dev wan1")
+				routing.Run(t, "ip route add 198.18.0.99/32 via 198.51.100.1 dev wan1")
 				lab.SetDefault4(0, false)
 			},
 			examine: []string{"wan1"}, family: machine.IPv4,
@@ -161,8 +163,8 @@ func TestBrokenSetups(t *testing.T) {
 			name:    "rule that discards",
 			uplinks: []netlab.Uplink{only4, only4},
 			breaks: func(t *testing.T, _ *netlab.Lab) {
-				run(t, "ip rule add pref 400 from 203.0.113.0/24 prohibit", "ip rule add pref 400 from 192.0.2.0/24 blackhole")
-				t.Cleanup(func() { run(t, "ip rule del pref 400 from 192.0.2.0/24") })
+				routing.Run(t, "ip rule add pref 400 from 203.0.113.0/24 prohibit", "ip rule add pref 400 from 192.0.2.0/24 blackhole")
+				t.Cleanup(func() { routing.Run(t, "ip rule del pref 400 from 192.0.2.0/24") })
 			},
 			examine: []string{"wan1", "wan2"}, family: machine.IPv4,
 			wants: []string{"rules/ipv4/fail"}, source: "203.0.113.2",
@@ -170,7 +172,7 @@ func TestBrokenSetups(t *testing.T) {
 		{
 			name:    "IPv6 rule that discards",
 			uplinks: []netlab.Uplink{only6},
-			breaks:  func(t *testing.T, _ *netlab.Lab) { run(t, "ip -6 rule add pref 400 oif wan1 unreachable") },
+			breaks:  func(t *testing.T, _ *netlab.Lab) { routing.Run(t, "ip -6 rule add pref 400 oif wan1 unreachable") },
 			examine: []string{"wan1"}, family: machine.IPv6,
 			wants: []string{"rules/ipv6/fail"}, source: "2001:db8:1::2",
 		},
@@ -178,9 +180,9 @@ func TestBrokenSetups(t *testing.T) {
 			name:    "kill switch",
 			uplinks: []netlab.Uplink{only4},
 			breaks: func(t *testing.T, _ *netlab.Lab) {
-				run(t, "ip route add unreachable default table 51820", "ip rule add pref 32700 not fwmark 51820 lookup 51820")
+				routing.Run(t, "ip route add unreachable default table 51820", "ip rule add pref 32700 not fwmark 51820 lookup 51820")
 				t.Cleanup(func() {
-					run(t, "ip route del unreachable default table 51820", "ip rule del pref 32700")
+					routing.Run(t, "ip route del unreachable default table 51820", "ip rule del pref 32700")
 				})
 			},
 			examine: []string{"wan1"}, family: machine.IPv4,
@@ -189,14 +191,14 @@ func TestBrokenSetups(t *testing.T) {
 		{
 			name:    "IPv6 without a route, the router is known as one",
 			uplinks: []netlab.Uplink{only6, {NoIPv4: true, NoDefault6: true, Gateway6: netip.MustParseAddr("fe80::1:1")}},
-			breaks:  func(t *testing.T, _ *netlab.Lab) { meet(t, "fe80::1:1", "wan2") },
+			breaks:  func(t *testing.T, _ *netlab.Lab) { routing.Meet(t, "fe80::1:1", "wan2") },
 			examine: []string{"wan1", "wan2"}, family: machine.IPv6,
 			wants: []string{"default_route/ipv6/fail"}, source: "2001:db8:2::2",
 		},
 		{
 			name:    "IPv6 without a route beside IPv4 that works",
 			uplinks: []netlab.Uplink{{}, {NoDefault6: true}},
-			breaks:  func(t *testing.T, _ *netlab.Lab) { meet(t, "2001:db8:2::1", "") },
+			breaks:  func(t *testing.T, _ *netlab.Lab) { routing.Meet(t, "2001:db8:2::1", "") },
 			examine: []string{"wan1", "wan2"}, family: machine.IPv6,
 			wants: []string{"default_route/ipv6/fail"}, source: "2001:db8:2::2",
 		},
@@ -215,7 +217,7 @@ func TestBrokenSetups(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			lab := netlab.New(t, netlab.Config{Uplinks: c.uplinks})
-			t.Cleanup(func() { clearPolicies(t) })
+			t.Cleanup(func() { routing.ClearPolicies(t) })
 			server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
 			if c.family == machine.IPv6 {
 				server = lab.EchoPeer(t, netip.AddrPortFrom(lab.Server6, 0))
@@ -225,11 +227,11 @@ func TestBrokenSetups(t *testing.T) {
 			}
 			broken := c.examine[len(c.examine)-1]
 			if !c.worksYet {
-				if source, err := dial(broken, server, 200*time.Millisecond); err == nil {
+				if source, err := routing.Dial(broken, server, 200*time.Millisecond); err == nil {
 					t.Fatalf("the set-up is not broken: connected from %v", source)
 				}
 			}
-			report := examine(t, doctor.Options{}, c.examine...)
+			report := routing.Examine(t, doctor.Options{}, c.examine...)
 			found := report.Lines[len(report.Lines)-1]
 			if got := notPassed(found); strings.Join(got, " ") != strings.Join(c.wants, " ") {
 				t.Fatalf("found %v, not %v:\n%s", got, c.wants, describe(found))
@@ -244,41 +246,23 @@ func TestBrokenSetups(t *testing.T) {
 				}
 				return
 			}
-			run(t, commands...)
+			routing.Run(t, commands...)
 			if c.then != "" {
-				run(t, c.then)
+				routing.Run(t, c.then)
 			}
-			source, err := dialUntil(broken, server)
+			source, err := routing.DialUntil(broken, server)
 			if err != nil {
 				t.Fatalf("not mended by %q: %v", commands, err)
 			}
 			if source.String() != c.source {
 				t.Errorf("the server saw %v, not %v", source, c.source)
 			}
-			if after := examine(t, doctor.Options{}, c.examine...); !after.Usable {
+			if after := routing.Examine(t, doctor.Options{}, c.examine...); !after.Usable {
 				t.Errorf("still not usable:\n%s", describe(after.Lines[len(after.Lines)-1]))
 			}
 			t.Logf("%v, mended with %q", c.wants, commands)
 		})
 	}
-}
-
-func specs(t *testing.T, names ...string) []uplink.Spec {
-	t.Helper()
-	list, err := uplink.ParseSpecs(names)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
-}
-
-func examine(t *testing.T, o doctor.Options, names ...string) *doctor.Report {
-	t.Helper()
-	report, err := doctor.Examine(t.Context(), specs(t, names...), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return report
 }
 
 func notPassed(l doctor.Line) []string {
@@ -309,91 +293,20 @@ func describe(l doctor.Line) string {
 	return text.String()
 }
 
-// run runs commands as their reader would.
-func run(t *testing.T, commands ...string) {
-	t.Helper()
-	for _, command := range commands {
-		if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", command, err, out)
-		}
-	}
-}
-
-// dial connects through the uplink and returns the source that the server saw.
-func dial(name string, server netip.AddrPort, within time.Duration) (netip.Addr, error) {
-	spec, err := uplink.ParseSpec(name)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	set, err := uplink.NewFleet(new(machine.Table), []uplink.Spec{spec})
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
-	conn, err := set.Uplinks()[0].DialStream(ctx, uplink.To(server))
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
-		return netip.Addr{}, err
-	}
-	peer, err := netlab.ReadPeer(conn)
-	return peer.Addr(), err
-}
-
-// dialUntil gives the network the time to learn what has changed: a carrier, a neighbour's new link address.
-func dialUntil(name string, server netip.AddrPort) (source netip.Addr, err error) {
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if source, err = dial(name, server, time.Second); err == nil {
-			return source, nil
-		}
-	}
-	return source, err
-}
-
 // askQuickly makes the kernel give neighbours up in 150 ms in place of 3 s.
 func askQuickly(t *testing.T, device string) {
 	t.Helper()
-	run(t, "sysctl -qw net/ipv4/neigh/"+device+"/retrans_time_ms=50")
-}
-
-// meet makes the kernel learn that the address is a router's, as any traffic by it would. Link-local addresses, of the
-// interface and of the router, come a moment after the link.
-func meet(t *testing.T, address, device string) {
-	t.Helper()
-	if device != "" {
-		i, err := net.InterfaceByName(device)
-		if err != nil {
-			t.Fatal(err)
-		}
-		address += "%" + strconv.Itoa(i.Index)
-	}
-	address = net.JoinHostPort(address, "9")
-	var d net.Dialer
-	var err error
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		var conn net.Conn
-		if conn, err = d.DialContext(t.Context(), "tcp", address); err == nil {
-			conn.Close()
-			t.Fatalf("somebody listens on %s", address)
-		}
-		if errors.Is(err, unix.ECONNREFUSED) {
-			return
-		}
-	}
-	t.Fatal(err)
+	routing.Run(t, "sysctl -qw net/ipv4/neigh/"+device+"/retrans_time_ms=50")
 }
 
 // secondLine adds lan2, an interface with an address on wan1's network.
 func secondLine(t *testing.T, rpFilter int) {
 	t.Helper()
-	run(t, "ip link add lan2 link wan1 type macvlan mode bridge", "ip link set lan2 up")
+	routing.Run(t, "ip link add lan2 link wan1 type macvlan mode bridge", "ip link set lan2 up")
 	t.Cleanup(func() {
-		run(t, "ip link del lan2", "sysctl -qw net/ipv4/conf/all/arp_ignore=0 net/ipv4/conf/all/arp_announce=0")
+		routing.Run(t, "ip link del lan2", "sysctl -qw net/ipv4/conf/all/arp_ignore=0 net/ipv4/conf/all/arp_announce=0")
 	})
-	run(t, "sysctl -qw net/ipv4/conf/lan2/rp_filter="+strconv.Itoa(rpFilter), "ip addr add 198.51.100.3/24 dev lan2")
+	routing.Run(t, "sysctl -qw net/ipv4/conf/lan2/rp_filter="+strconv.Itoa(rpFilter), "ip addr add 198.51.100.3/24 dev lan2")
 }
 
 // confuse gives the router the link address for lan2 that it gets whenever wan1 is quicker to answer for it.
@@ -421,22 +334,9 @@ func confuse(t *testing.T, lab *netlab.Lab) {
 func startVPN(t *testing.T, networks ...string) {
 	t.Helper()
 	netlab.Tunnel(t, "vpn0")
-	run(t, "ip link set vpn0 up", "ip addr add 192.0.2.77/32 dev vpn0")
+	routing.Run(t, "ip link set vpn0 up", "ip addr add 192.0.2.77/32 dev vpn0")
 	for _, n := range networks {
-		run(t, "ip route add "+n+" dev vpn0")
-	}
-}
-
-// clearPolicies removes what printed commands have installed.
-func clearPolicies(t *testing.T) {
-	t.Helper()
-	change, err := policyroutes.PlanUnfix()
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	if err := errors.Join(change.Make(), change.Close()); err != nil {
-		t.Error(err)
+		routing.Run(t, "ip route add "+n+" dev vpn0")
 	}
 }
 
@@ -452,7 +352,7 @@ func output(t *testing.T, command string) string {
 // reaches fails unless the server sees the source.
 func reaches(t *testing.T, name string, server netip.AddrPort, source string) {
 	t.Helper()
-	got, err := dialUntil(name, server)
+	got, err := routing.DialUntil(name, server)
 	if err != nil || got.String() != source {
 		t.Errorf("by %s the server saw %v, %v; not %s", name, got, err, source)
 	}

@@ -16,7 +16,11 @@ import (
 	"dispatch/dispatcher/machine"
 	"dispatch/dispatcher/policyroutes"
 	"dispatch/testdata/netlab"
+	"dispatch/testdata/routing"
 )
+
+// only4 is a line of one family.
+var only4 = netlab.Uplink{NoIPv6: true}
 
 // strict are lines that work by a policy route only: rp_filter=1, and the second without a default route of IPv4.
 var strict = netlab.Config{Uplinks: []netlab.Uplink{{RPFilter: 1}, {RPFilter: 1}, {RPFilter: 1, NoDefault6: true}}}
@@ -54,7 +58,7 @@ func same(t *testing.T, what string, got, want []string) {
 
 func apply(t *testing.T, r *policyroutes.Routes, names ...string) []policyroutes.Missing {
 	t.Helper()
-	missing, err := r.Apply(specs(t, names...)...)
+	missing, err := r.Apply(routing.Specs(t, names...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +68,7 @@ func apply(t *testing.T, r *policyroutes.Routes, names ...string) []policyroutes
 // reaches fails unless the server sees the source.
 func reaches(t *testing.T, name string, server netip.AddrPort, source string) {
 	t.Helper()
-	got, err := dialUntil(name, server)
+	got, err := routing.DialUntil(name, server)
 	if err != nil || got.String() != source {
 		t.Errorf("by %s the server saw %v, %v; not %s", name, got, err, source)
 	}
@@ -75,11 +79,11 @@ func TestRoutesComeAndGo(t *testing.T) {
 	server4 := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
 	server6 := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server6, 0))
 	names := []string{"wan1", "wan2", "wan3"}
-	meet(t, "2001:db8:3::1", "")
-	if _, err := dial("wan2", server4, 300*time.Millisecond); err == nil {
+	routing.Meet(t, "2001:db8:3::1", "")
+	if _, err := routing.Dial("wan2", server4, 300*time.Millisecond); err == nil {
 		t.Fatal("wan2 works without a policy route")
 	}
-	if _, err := dial("wan3", server6, 300*time.Millisecond); err == nil {
+	if _, err := routing.Dial("wan3", server6, 300*time.Millisecond); err == nil {
 		t.Fatal("wan3 works without a policy route")
 	}
 
@@ -91,7 +95,7 @@ func TestRoutesComeAndGo(t *testing.T) {
 		reaches(t, name, server4, []string{"198.51.100.2", "203.0.113.2", "100.64.2.2"}[n])
 		reaches(t, name, server6, fmt.Sprintf("2001:db8:%d::2", n+1))
 	}
-	if report := examine(t, doctor.Options{RouterTimeout: -1}, names...); !report.Usable {
+	if report := routing.Examine(t, doctor.Options{RouterTimeout: -1}, names...); !report.Usable {
 		t.Errorf("not usable: %v", report)
 	}
 	first := dump(t)
@@ -100,11 +104,11 @@ func TestRoutesComeAndGo(t *testing.T) {
 
 	t.Run("link down and up", func(t *testing.T) {
 		// The kernel forgets the routes, and nobody is there to bring the main table's back.
-		run(t, "ip link set wan2 down")
+		routing.Run(t, "ip link set wan2 down")
 		if missing := apply(t, r, names...); len(missing) != 1 || missing[0].Uplink != "wan2" {
 			t.Errorf("missing: %v", missing)
 		}
-		run(t, "ip link set wan2 up")
+		routing.Run(t, "ip link set wan2 up")
 		waitUp(t, "wan2")
 		apply(t, r, names...)
 		reaches(t, "wan2", server4, "203.0.113.2")
@@ -123,14 +127,14 @@ func TestRoutesComeAndGo(t *testing.T) {
 		apply(t, r, names...)
 	})
 	t.Run("another router", func(t *testing.T) {
-		run(t, "ip route replace default via 203.0.113.9 dev wan2 metric 200")
+		routing.Run(t, "ip route replace default via 203.0.113.9 dev wan2 metric 200")
 		if missing := apply(t, r, names...); len(missing) > 0 {
 			t.Errorf("missing: %v", missing)
 		}
 		if text := strings.Join(dump(t), "\n"); strings.Count(text, "Gw: 203.0.113.9") != 2 || strings.Contains(text, "Gw: 203.0.113.1 ") {
 			t.Errorf("the router is not followed:\n%s", text)
 		}
-		run(t, "ip route replace default via 203.0.113.1 dev wan2 metric 200")
+		routing.Run(t, "ip route replace default via 203.0.113.1 dev wan2 metric 200")
 		apply(t, r, names...)
 	})
 	t.Run("unplugged", func(t *testing.T) {
@@ -161,7 +165,7 @@ func TestPolicyLeavesOtherNetworksAlone(t *testing.T) {
 	r := policyroutes.New()
 	apply(t, r, "wan1", "wan2")
 	defer remove(t, r)
-	run(t, "ip route add 10.99.0.0/16 via 203.0.113.99 dev wan2")
+	routing.Run(t, "ip route add 10.99.0.0/16 via 203.0.113.99 dev wan2")
 	found, err := netlink.RouteGetWithOptions([]byte{10, 99, 0, 1}, &netlink.RouteGetOptions{SrcAddr: []byte{198, 51, 100, 2}})
 	if err != nil || len(found) != 1 || found[0].Gw.String() != "203.0.113.99" {
 		t.Errorf("what answers from wan1's address to a network behind wan2 leaves by %v, %v", found, err)
@@ -177,8 +181,8 @@ func remove(t *testing.T, r *policyroutes.Routes) {
 
 func TestRoutesLeaveExactlyWhatWasThere(t *testing.T) {
 	netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{{PolicyRoutes: true}, {RPFilter: 1}}})
-	run(t, "ip rule add pref 5101 from 192.0.2.1 lookup main", "ip route add 192.0.2.0/24 dev wan1 table 209000000")
-	t.Cleanup(func() { run(t, "ip rule del pref 5101 from 192.0.2.1 lookup main") })
+	routing.Run(t, "ip rule add pref 5101 from 192.0.2.1 lookup main", "ip route add 192.0.2.0/24 dev wan1 table 209000000")
+	t.Cleanup(func() { routing.Run(t, "ip rule del pref 5101 from 192.0.2.1 lookup main") })
 	before := dump(t)
 	r := policyroutes.New()
 	apply(t, r, "wan1", "wan2")
@@ -189,7 +193,7 @@ func TestRoutesLeaveExactlyWhatWasThere(t *testing.T) {
 	same(t, "after Remove", dump(t), before)
 
 	for _, names := range [][]string{{"wan2"}, {"wan1", "wan2"}} {
-		c, err := policyroutes.PlanFix(specs(t, names...))
+		c, err := policyroutes.PlanFix(routing.Specs(t, names...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,15 +202,15 @@ func TestRoutesLeaveExactlyWhatWasThere(t *testing.T) {
 			t.Errorf("planned %q, missing %v", c.Commands, c.Missing)
 		}
 		// The printed commands do what Make does.
-		run(t, c.Commands...)
+		routing.Run(t, c.Commands...)
 		byHand := dump(t)
-		clearPolicies(t)
+		routing.ClearPolicies(t)
 		same(t, "after PlanUnfix of commands run by hand", dump(t), before)
 		if err := errors.Join(c.Make(), c.Close()); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "made by Make, and by hand", dump(t), byHand)
-		again, err := policyroutes.PlanFix(specs(t, names...))
+		again, err := policyroutes.PlanFix(routing.Specs(t, names...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +220,7 @@ func TestRoutesLeaveExactlyWhatWasThere(t *testing.T) {
 		if err := again.Close(); err != nil {
 			t.Error(err)
 		}
-		clearPolicies(t)
+		routing.ClearPolicies(t)
 		same(t, "after PlanUnfix", dump(t), before)
 	}
 }
@@ -224,7 +228,7 @@ func TestRoutesLeaveExactlyWhatWasThere(t *testing.T) {
 func TestOwnersDoNotTouchEachOther(t *testing.T) {
 	lab := netlab.New(t, strict)
 	before := dump(t)
-	fix, err := policyroutes.PlanFix(specs(t, "wan1"))
+	fix, err := policyroutes.PlanFix(routing.Specs(t, "wan1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +239,7 @@ func TestOwnersDoNotTouchEachOther(t *testing.T) {
 
 	a, b := policyroutes.New(), policyroutes.New()
 	apply(t, a, "wan1", "wan2")
-	if missing, err := b.Apply(specs(t, "wan1")...); err == nil || !strings.Contains(err.Error(), "another process manages routes") {
+	if missing, err := b.Apply(routing.Specs(t, "wan1")...); err == nil || !strings.Contains(err.Error(), "another process manages routes") {
 		t.Errorf("a second owner: %v, %v", missing, err)
 	}
 	server := lab.EchoPeer(t, netip.AddrPortFrom(lab.Server4, 0))
@@ -251,7 +255,7 @@ func TestOwnersDoNotTouchEachOther(t *testing.T) {
 
 	// --unfix removes the administrator's, and none of the living.
 	apply(t, b, "wan2")
-	clearPolicies(t)
+	routing.ClearPolicies(t)
 	reaches(t, "wan2", server, "203.0.113.2")
 	remove(t, b)
 	same(t, "in the end", dump(t), before)
@@ -261,7 +265,7 @@ func TestOwnersDoNotTouchEachOther(t *testing.T) {
 	if err := b.Die(); err != nil {
 		t.Fatal(err)
 	}
-	clearPolicies(t)
+	routing.ClearPolicies(t)
 	same(t, "after the dead one's were removed by --unfix", dump(t), before)
 }
 

@@ -9,6 +9,7 @@ import (
 	"dispatch/dispatcher/doctor"
 	"dispatch/dispatcher/policyroutes"
 	"dispatch/testdata/netlab"
+	"dispatch/testdata/routing"
 )
 
 var lanAddresses = []string{"198.51.100.2", "203.0.113.2"}
@@ -17,11 +18,11 @@ var lanAddresses = []string{"198.51.100.2", "203.0.113.2"}
 func twoRoutersOnOneLAN(t *testing.T) (server netip.AddrPort) {
 	t.Helper()
 	lab := netlab.New(t, netlab.Config{Uplinks: []netlab.Uplink{only4, only4}})
-	run(t, "ip link add lan0 type bridge", "ip link set lan0 up", "sysctl -qw net/ipv4/conf/lan0/rp_filter=2")
-	t.Cleanup(func() { run(t, "ip link del lan0") })
+	routing.Run(t, "ip link add lan0 type bridge", "ip link set lan0 up", "sysctl -qw net/ipv4/conf/lan0/rp_filter=2")
+	t.Cleanup(func() { routing.Run(t, "ip link del lan0") })
 	for n, wan := range []string{"wan1", "wan2"} {
 		router := strings.TrimSuffix(lanAddresses[n], "2") + "1"
-		run(t, "ip addr flush dev "+wan, "ip link set "+wan+" master lan0", "ip addr add "+lanAddresses[n]+"/24 dev lan0",
+		routing.Run(t, "ip addr flush dev "+wan, "ip link set "+wan+" master lan0", "ip addr add "+lanAddresses[n]+"/24 dev lan0",
 			"ip route add default via "+router+" dev lan0 metric "+[]string{"100", "200"}[n])
 	}
 	waitUp(t, "lan0")
@@ -30,7 +31,7 @@ func twoRoutersOnOneLAN(t *testing.T) (server netip.AddrPort) {
 
 func plan(t *testing.T, names ...string) *policyroutes.Change {
 	t.Helper()
-	c, err := policyroutes.PlanFix(specs(t, names...))
+	c, err := policyroutes.PlanFix(routing.Specs(t, names...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,10 +57,10 @@ func fix(t *testing.T, names ...string) {
 // Two lines may be two addresses of one interface: an office whose two routers hang on one switch.
 func TestTwoRoutersOnOneInterface(t *testing.T) {
 	server := twoRoutersOnOneLAN(t)
-	if got, err := dialUntil(lanAddresses[1], server); err == nil {
+	if got, err := routing.DialUntil(lanAddresses[1], server); err == nil {
 		t.Fatalf("without policy routes, the second address was let through as %s", got)
 	}
-	report, err := doctor.Examine(t.Context(), specs(t, lanAddresses...), doctor.Options{})
+	report, err := doctor.Examine(t.Context(), routing.Specs(t, lanAddresses...), doctor.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,10 +79,10 @@ func TestTwoRoutersOnOneInterface(t *testing.T) {
 	for name, install := range map[string]func(){
 		"together":   func() { fix(t, lanAddresses...) },
 		"one by one": func() { fix(t, lanAddresses[0]); fix(t, lanAddresses[1]) },
-		"as printed": func() { run(t, printed(t, lanAddresses[1])...) },
+		"as printed": func() { routing.Run(t, printed(t, lanAddresses[1])...) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			defer clearPolicies(t)
+			defer routing.ClearPolicies(t)
 			install()
 			for _, addr := range lanAddresses {
 				reaches(t, addr, server, addr)
@@ -111,7 +112,7 @@ func TestTwoRoutersOnOneInterface(t *testing.T) {
 // printed are the commands that the doctor prints for a line.
 func printed(t *testing.T, name string) (commands []string) {
 	t.Helper()
-	report, err := doctor.Examine(t.Context(), specs(t, name), doctor.Options{})
+	report, err := doctor.Examine(t.Context(), routing.Specs(t, name), doctor.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package policyroutes_test
+package routing
 
 import (
 	"context"
@@ -19,10 +19,8 @@ import (
 	"dispatch/testdata/netlab"
 )
 
-// only4 is a line of one family.
-var only4 = netlab.Uplink{NoIPv6: true}
-
-func specs(t *testing.T, names ...string) []uplink.Spec {
+// Specs reads uplink arguments.
+func Specs(t *testing.T, names ...string) []uplink.Spec {
 	t.Helper()
 	list, err := uplink.ParseSpecs(names)
 	if err != nil {
@@ -31,27 +29,28 @@ func specs(t *testing.T, names ...string) []uplink.Spec {
 	return list
 }
 
-func examine(t *testing.T, o doctor.Options, names ...string) *doctor.Report {
+// Examine has the doctor examine uplinks.
+func Examine(t *testing.T, o doctor.Options, names ...string) *doctor.Report {
 	t.Helper()
-	report, err := doctor.Examine(t.Context(), specs(t, names...), o)
+	report, err := doctor.Examine(t.Context(), Specs(t, names...), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return report
 }
 
-// run runs commands as their reader would.
-func run(t *testing.T, commands ...string) {
+// Run runs commands as their reader would.
+func Run(t *testing.T, commands ...string) {
 	t.Helper()
 	for _, command := range commands {
-		if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(context.WithoutCancel(t.Context()), "sh", "-c", command).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", command, err, out)
 		}
 	}
 }
 
-// dial connects through the uplink and returns the source that the server saw.
-func dial(name string, server netip.AddrPort, within time.Duration) (netip.Addr, error) {
+// Dial connects through the uplink and returns the source that the server saw.
+func Dial(name string, server netip.AddrPort, within time.Duration) (netip.Addr, error) {
 	spec, err := uplink.ParseSpec(name)
 	if err != nil {
 		return netip.Addr{}, err
@@ -74,19 +73,19 @@ func dial(name string, server netip.AddrPort, within time.Duration) (netip.Addr,
 	return peer.Addr(), err
 }
 
-// dialUntil gives the network the time to learn what has changed: a carrier, a neighbour's new link address.
-func dialUntil(name string, server netip.AddrPort) (source netip.Addr, err error) {
+// DialUntil gives the network the time to learn what has changed: a carrier, a neighbour's new link address.
+func DialUntil(name string, server netip.AddrPort) (source netip.Addr, err error) {
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if source, err = dial(name, server, time.Second); err == nil {
+		if source, err = Dial(name, server, time.Second); err == nil {
 			return source, nil
 		}
 	}
 	return source, err
 }
 
-// meet makes the kernel learn that the address is a router's, as any traffic by it would. Link-local addresses, of the
+// Meet makes the kernel learn that the address is a router's, as any traffic by it would. Link-local addresses, of the
 // interface and of the router, come a moment after the link.
-func meet(t *testing.T, address, device string) {
+func Meet(t *testing.T, address, device string) {
 	t.Helper()
 	if device != "" {
 		i, err := net.InterfaceByName(device)
@@ -111,8 +110,8 @@ func meet(t *testing.T, address, device string) {
 	t.Fatal(err)
 }
 
-// clearPolicies removes what printed commands have installed.
-func clearPolicies(t *testing.T) {
+// ClearPolicies removes what printed commands have installed.
+func ClearPolicies(t *testing.T) {
 	t.Helper()
 	change, err := policyroutes.PlanUnfix()
 	if err != nil {
