@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,7 +91,7 @@ type model struct {
 	whole    map[modelProtocol]int
 
 	unheard    map[modelWay]*modelSession // those that had left before the gateway read what they asked, as far as we know
-	renumbered int
+	renumbered atomic.Int64
 	before     dispatcher.Snapshot
 	leaks      goleak.Option
 	idle, none []string // the descriptors of the gateway at rest, and those without it

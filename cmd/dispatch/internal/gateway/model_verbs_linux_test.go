@@ -113,8 +113,7 @@ func withLast(a [16]byte, last byte) [16]byte {
 
 // readdress gives a line addresses that it has not had for long.
 func (m *model) readdress(line int) {
-	m.renumbered++
-	last := byte(10 + m.renumbered%200)
+	last := byte(10 + m.renumbered.Add(1)%200)
 	u := m.lab.Uplink(line)
 	v4 := u.IPv4.Addr().As4()
 	v4[3] = last
