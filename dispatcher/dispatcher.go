@@ -55,6 +55,7 @@ type Dispatcher struct {
 	ledger   ledger
 	warnings warnings
 	setbacks setbacks
+	made     time.Time
 	latest   atomic.Pointer[uplink.View] // what ResetStranded was last called with; nil before
 	relays   *relay.Engine
 }
@@ -63,7 +64,7 @@ type Dispatcher struct {
 func New(c Config) *Dispatcher {
 	d := &Dispatcher{
 		fleet: c.Fleet, resolver: c.Resolver, policy: c.Policy, bands: c.Bands, strategy: c.Strategy, observer: c.Observer,
-		log: c.Logger, timeout: c.ConnectTimeout, relays: relay.NewEngine(),
+		log: c.Logger, timeout: c.ConnectTimeout, made: time.Now(), relays: relay.NewEngine(),
 	}
 	if d.policy == nil {
 		d.policy = new(policy.Local)
