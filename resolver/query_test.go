@@ -276,8 +276,9 @@ func TestNextServer(t *testing.T) {
 			bad := startServer(t, counted(&asked, first))
 			good := startServer(t, records(t, "name.test. 60 A 192.0.2.1", "name.test. 60 AAAA 2001:db8::1"))
 			wantAddrs(t, asking(t, bad, good), "name.test", "2001:db8::1", "192.0.2.1")
-			if asked.Load() < 2 {
-				t.Errorf("the first server was asked %d times, want for both families", asked.Load())
+			// A family that is asked for a moment later begins with the server that has answered meanwhile.
+			if asked.Load() == 0 {
+				t.Error("the first server was not asked")
 			}
 			alone := asking(t, bad)
 			err := wantError(t, alone, "name.test", nil)
